@@ -1,0 +1,1 @@
+"""The staff command line `kit`: one module for each command."""

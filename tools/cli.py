@@ -1,0 +1,49 @@
+"""`kit`: finds the command, runs it, and turns a `KitError` into one line and exit code 2."""
+
+import argparse
+import importlib
+import sys
+
+from autograder.errors import KitError
+
+# command -> (module, one line of help). A command's module is imported only when it runs, so that `kit --help` is instant.
+COMMANDS = {
+    "build": ("tools.build", "write assignment/ and notebooks/ from solutions/"),
+    "reference": ("tools.reference", "regenerate the reference tensors of the graded tests"),
+    "grade": ("tools.grade", "grade one submission (a folder or a zip)"),
+    "data": ("tools.data", "make the sample data set or fetch VOC2007"),
+    "demo": ("tools.demo", "grade a small class, train a detector, and show both on one page"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program name; `None` reads the command line.
+
+    Returns:
+        The exit code: 0 when the command did its work, 2 for bad input, else what the command says.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="kit", description="Staff tools of the FCOS course kit.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module_name, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if argv and argv[0] == name:
+            module = importlib.import_module(module_name)
+            module.configure(command)
+            command.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except KitError as error:
+        print(f"kit {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"kit {args.command}: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
