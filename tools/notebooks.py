@@ -2,14 +2,15 @@
 
 A cell header of a master carries a stable `id`, so that editing a text never renames a cell, and at most one of:
 
-    task="2.3"   the graded check of a task: a locked code cell whose points come from tasks.toml
-    points=2     a written answer: the master holds the model answer, the student's notebook an empty prompt
+    task="2.3"   belongs to a task and is left out when that task is given; a code cell is its graded check, locked
+    given="2.5"  is left out unless that task is given
+    points=2     on Markdown, a written answer: the master holds the model answer, the student's notebook a prompt
 
-In Markdown, `{{ tasks }}` becomes the table of tasks and `{{ badge }}` the "Open in Colab" badge.
+In Markdown, `{{ tasks }}` becomes the table of tasks, `{{ written }}` the points of the written answers, and
+`{{ badge }}` the "Open in Colab" badge.
 """
 
 import re
-import sys
 from pathlib import Path
 
 import jupytext
@@ -17,11 +18,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from autograder.errors import KitError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from autograder.tasks import TaskTable, load_tasks
 
 ANSWER_PROMPT = "*Your answer: double-click here and write a few sentences.*"
 CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # what both nbformat and nbgrader allow
@@ -50,63 +47,72 @@ def render_notebooks(source_dir: str | Path, colab_url: str = "") -> dict[str, s
     masters = sorted(source_dir.glob("*.py"))
     if not masters:
         raise KitError(f"{source_dir}: no notebook masters (*.py) in this folder")
-    tasks = _read_tasks(source_dir.parent / "tasks.toml")
-    return {f"{path.stem}.ipynb": _render(path, tasks, colab_url) for path in masters}
+    table = load_tasks(source_dir.parent / "tasks.toml")
+    return {f"{path.stem}.ipynb": _render(path, table, colab_url) for path in masters}
 
 
-def _read_tasks(path: Path) -> dict[str, dict]:
-    """Task id to its table in tasks.toml."""
-    try:
-        return {task["id"]: task for task in tomllib.loads(path.read_text(encoding="utf-8"))["task"]}
-    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise KitError(f"{path}: cannot be read as a table of tasks ({error})") from error
-
-
-def _render(path: Path, tasks: dict[str, dict], colab_url: str) -> str:
+def _render(path: Path, table: TaskTable, colab_url: str) -> str:
     text = path.read_text(encoding="utf-8")
     sources = jupytext.reads(text, fmt="py:percent").cells
     headers = [number for number, line in enumerate(text.splitlines(), start=1) if re.match(r"# %%( |$)", line)]
     if len(headers) != len(sources):
-        raise KitError(f"{path}:1: text before the first '# %%' cell header")
+        raise KitError(f"{path}:1: there is text before the first '# %%' cell header")
     cells, lines = [], {}
     for line, source in zip(headers, sources):
-        cell = _convert(source, tasks, where=f"{path}:{line}")
+        cell = _convert(source, table, where=f"{path}:{line}")
+        if cell is None:
+            continue
         if cell.id in lines:
-            raise KitError(f"{path}:{line}: cell id {cell.id!r} is taken by line {lines[cell.id]}")
+            raise KitError(f"{path}:{line}: the cell id {cell.id!r} is taken by line {lines[cell.id]}")
         lines[cell.id] = line
-        if cell.cell_type == "markdown":
-            cell.source = cell.source.replace("{{ tasks }}", _task_table(tasks))
-            cell.source = cell.source.replace("{{ badge }}", _badge(path, colab_url))
         cells.append(cell)
+    checked = {cell.metadata.nbgrader.grade_id for cell in cells if "nbgrader" in cell.metadata}
+    written = sum(source.metadata.get("points", 0) for source in sources)
+    for task in table.graded:
+        if _grade_id(task.id) not in checked:
+            raise KitError(f'{path}: no check cell (task="{task.id}") for task {task.id}')
+    fillings = {"tasks": _task_table(table), "written": str(written), "badge": _badge(path, colab_url)}
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            for name, filling in fillings.items():
+                cell.source = cell.source.replace("{{ " + name + " }}", filling)
     notebook = new_notebook(cells=cells, metadata=METADATA)
     nbformat.validate(notebook)
     return nbformat.writes(notebook, version=4) + "\n"
 
 
-def _convert(source: nbformat.NotebookNode, tasks: dict[str, dict], where: str) -> nbformat.NotebookNode:
-    """One cell of the master as a student sees it."""
+def _convert(source: nbformat.NotebookNode, table: TaskTable, where: str) -> nbformat.NotebookNode | None:
+    """One cell of the master as a student sees it; `None` leaves it out."""
     header = dict(source.metadata)
     header.pop("lines_to_next_cell", None)  # jupytext's own bookkeeping
-    cell_id, task_id, points = header.pop("id", ""), header.pop("task", None), header.pop("points", None)
+    cell_id, kinds = (
+        header.pop("id", ""),
+        {key: header.pop(key) for key in ("task", "given", "points") if key in header},
+    )
     if not CELL_ID.fullmatch(cell_id):
         raise KitError(f'{where}: a cell header needs an id="..." of 1 to 64 letters, digits, - or _')
-    if set(header) - {"tags"}:
-        raise KitError(f"{where}: unknown key {min(set(header) - {'tags'})!r} in the cell header")
-    body = source.source
-    if task_id is not None:
-        if source.cell_type != "code":
-            raise KitError(f"{where}: task={task_id!r} belongs on a code cell")
-        if task_id not in tasks:
-            raise KitError(f"{where}: task {task_id!r} is not in tasks.toml (there: {', '.join(tasks)})")
-        if not tasks[task_id].get("given", False):
-            header["nbgrader"] = _nbgrader(cell_id, tasks[task_id]["points"], solution=False)
-    elif points is not None:
-        if source.cell_type != "markdown":
-            raise KitError(f"{where}: points={points} belongs on a Markdown cell, a written answer")
-        header["nbgrader"] = _nbgrader(cell_id, points, solution=True)
+    if len(kinds) > 1 or set(header) - {"tags"}:
+        raise KitError(f"{where}: keys of a cell header are id, tags, and one of task, given, points")
+    is_code, body = source.cell_type == "code", source.source
+    for key in kinds.keys() & {"task", "given"}:
+        try:
+            task = table[kinds[key]]
+        except KitError as error:
+            raise KitError(f"{where}: {error}") from None
+        if task.given != (key == "given"):
+            return None
+        if key == "task" and is_code:
+            header["nbgrader"] = _nbgrader(_grade_id(task.id), task.points, solution=False)
+    if "points" in kinds:
+        if is_code:
+            raise KitError(f"{where}: points belong on a Markdown cell, a written answer")
+        header["nbgrader"] = _nbgrader(cell_id, kinds["points"], solution=True)
         body = ANSWER_PROMPT
-    new_cell = new_code_cell if source.cell_type == "code" else new_markdown_cell
-    return new_cell(body, id=cell_id, metadata=header)
+    return (new_code_cell if is_code else new_markdown_cell)(body, id=cell_id, metadata=header)
+
+
+def _grade_id(task_id: str) -> str:
+    return "task-" + task_id.replace(".", "-")
 
 
 def _nbgrader(grade_id: str, points: float, solution: bool) -> dict:
@@ -122,12 +128,10 @@ def _nbgrader(grade_id: str, points: float, solution: bool) -> dict:
     }
 
 
-def _task_table(tasks: dict[str, dict]) -> str:
-    rows = [
-        f"| {task['id']} | {task['title']} | `{task['file']}` | {'given' if task.get('given') else task['points']} |"
-        for task in tasks.values()
-    ]
-    return "\n".join(["| task | what you write | where | points |", "|---|---|---|---|", *rows])
+def _task_table(table: TaskTable) -> str:
+    rows = [f"| {task.id} | {task.title} | `{task.file}` | {task.points} |" for task in table.graded]
+    total = f"| | | | **{table.total}** |"
+    return "\n".join(["| task | what you write | in | points |", "|:--|:--|:--|--:|", *rows, total])
 
 
 def _badge(path: Path, colab_url: str) -> str:
