@@ -1,7 +1,7 @@
 """Twenty pictograms, one for each VOC class: the vocabulary of the generated sample.
 
-A pictogram is a list of shapes in a unit square (x to the right, y down), painted in order. Every class has colours of its
-own: a detector that starts from random weights must tell the classes apart after some hundred iterations on a CPU.
+A pictogram is a list of shapes in a unit square (x to the right, y down), painted in order. Every class has colours of
+its own: a detector that starts from random weights must tell them apart after some hundred iterations on a CPU.
 """
 
 from PIL import Image, ImageDraw

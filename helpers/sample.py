@@ -95,8 +95,8 @@ def draw_scene(name: str) -> tuple[Image.Image, list[dict]]:
         name: the name of its random stream; the same name gives the same image.
 
     Returns:
-        The RGB image, and for each object `{"name", "box", "truncated", "difficult"}`, the box `(x1, y1, x2, y2)` in 1-based
-        inclusive pixels as VOC counts them.
+        The RGB image, and for each object `{"name", "box", "truncated", "difficult"}`; the box is `(x1, y1, x2, y2)` in
+        1-based inclusive pixels, as VOC counts them.
     """
     rng = random.Random(name)
     long_side, short_side = rng.randint(320, 500), rng.randint(240, 340)
