@@ -1,7 +1,5 @@
 """Random views of a training image, with its boxes: torchvision's transforms, put together for detection."""
 
-from contextlib import nullcontext
-
 import torch
 
 
@@ -64,27 +62,19 @@ class Augmentation:
             steps.append(v2.ColorJitter(brightness=c, contrast=c, saturation=c, hue=c / 10))
         return cls(crops, steps)
 
-    def __call__(
-        self, image: torch.Tensor, boxes: torch.Tensor, seed: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw one view.
+    def __call__(self, image: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw one view from PyTorch's global generator.
 
         Args:
             image: (3, h, w) uint8.
             boxes: (G, 4) in pixels.
-            seed: draw from this seed and leave PyTorch's generator as it was; `None` draws from that generator.
 
         Returns:
             The image, uint8, and its boxes (G, 4) in the same order, those outside of a crop with no area.
         """
         from torchvision import tv_tensors
 
-        own_stream = nullcontext() if seed is None else torch.random.fork_rng(devices=[])
-        with own_stream:
-            if seed is not None:
-                torch.manual_seed(seed)
-            image, boxes = self.transform(
-                tv_tensors.Image(image),
-                tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[1:]),
-            )
+        image, boxes = self.transform(
+            tv_tensors.Image(image), tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[1:])
+        )
         return image.as_subclass(torch.Tensor), boxes.as_subclass(torch.Tensor)

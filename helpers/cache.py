@@ -113,19 +113,18 @@ def _build_on_disk(folder: Path, key: str, total: int, paths: list[Path], shapes
         raise OSError(f"the image cache needs {total / 1e6:.0f} MB in {folder.parent}, {free / 1e6:.0f} MB are free")
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     try:
-        pixels = np.memmap(work / "pixels.u8", np.uint8, mode="w+", shape=(total,))
+        (work / "new").mkdir()
+        pixels = np.memmap(work / "new" / "pixels.u8", np.uint8, mode="w+", shape=(total,))
         _fill(pixels, paths, shapes).flush()
         del pixels
-        (work / "index.json").write_text(json.dumps({"key": key, "images": len(paths), "bytes": total}))
-        stale = work.with_name(work.name + "-stale")
+        (work / "new" / "index.json").write_text(json.dumps({"key": key, "images": len(paths), "bytes": total}))
         if folder.exists():
-            os.replace(folder, stale)
+            os.replace(folder, work / "stale")
         try:
-            os.replace(work, folder)
+            os.replace(work / "new", folder)
         except OSError:
             if not _matches(folder, key, total):  # else another process was faster, with the same images
                 raise
-        shutil.rmtree(stale, ignore_errors=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

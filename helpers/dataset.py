@@ -34,9 +34,6 @@ class VOC2007DetectionTiny(Dataset):
         gt_boxes: (M, 5) float32, x1 y1 x2 y2 in pixels of `image` and the class, 0 to 19. M is the same for all
             images of the split; rows that are not needed are all -1.
 
-    An index may be a pair `(index, seed)`. The augmentation of the item is then drawn from `seed` alone: it does not
-    depend on how many processes load, and a resumed run sees what an uninterrupted one would have seen.
-
     Args:
         dataset_dir: folder that holds `VOCdevkit/`, and `voc07_{split}.json` where the course's lists are used.
         split: "train", "val", "trainval" or "test".
@@ -97,14 +94,11 @@ class VOC2007DetectionTiny(Dataset):
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, index: int | tuple[int, int]) -> tuple[str, torch.Tensor, torch.Tensor]:
-        index, seed = index if isinstance(index, tuple) else (index, None)
+    def __getitem__(self, index: int) -> tuple[str, torch.Tensor, torch.Tensor]:
         path = self.annotations[index].path
         pixels = decode(path, self._shapes[index]) if self._cache is None else self._cache[index]  # (3, h, w) uint8
-        if self._augment is None:
-            image, boxes, classes = self._plain_view(index, pixels)
-        else:
-            image, boxes, classes = self._random_view(index, pixels, seed)
+        view = self._plain_view if self._augment is None else self._random_view
+        image, boxes, classes = view(index, pixels)
         gt_boxes = torch.cat([boxes, classes.to(boxes).unsqueeze(1)], dim=1)  # (G, 5)
         padded = pad(gt_boxes, (0, 0, 0, self.max_boxes - len(gt_boxes)), value=-1.0)  # (M, 5)
         return str(path), normalize(image, 1 if self.crop else LARGEST_STRIDE), padded
@@ -178,14 +172,14 @@ class VOC2007DetectionTiny(Dataset):
         image = torch.from_numpy(pixels[:, top : top + height, left : left + width].copy())  # (3, H, W)
         return image, boxes[~difficult], classes[~difficult]
 
-    def _random_view(self, index: int, pixels: np.ndarray, seed: int | None):
+    def _random_view(self, index: int, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The image with augmentation, uint8, with the targets that are left."""
         if not self._augment.crops:
             image, boxes, classes = self._plain_view(index, pixels)
-            return *self._augment(image, boxes, seed), classes
+            return *self._augment(image, boxes), classes
         a = self.annotations[index]
         targets = torch.from_numpy(~a.difficult)
-        image, boxes = self._augment(torch.from_numpy(pixels.copy()), self._resized_boxes(index)[targets], seed)
+        image, boxes = self._augment(torch.from_numpy(pixels.copy()), self._resized_boxes(index)[targets])
         boxes, kept = clip_boxes(boxes, (self.image_size, self.image_size), MIN_SIDE)
         worker = get_worker_info()
         row = 0 if worker is None else 1 + worker.id % (len(self._random_crops) - 1)

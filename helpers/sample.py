@@ -66,7 +66,7 @@ def _is_intact(devkit: Path, wanted: dict) -> bool:
         manifest = json.loads((devkit / "sample.json").read_text())
         files = manifest.pop("files")
         return manifest == wanted and all((devkit / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

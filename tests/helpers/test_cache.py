@@ -1,0 +1,79 @@
+"""The image cache: the same pixels, built once, and never a stale or half-written one."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import VOC2007DetectionTiny, make_sample
+from helpers.annotations import read_split
+from helpers.cache import build_cache
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    return make_sample(tmp_path_factory.mktemp("sample"), train=24, val=12)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_cached_items_equal_decoded_ones(sample, tmp_path, split, kind):
+    plain = VOC2007DetectionTiny(sample, split, image_size=64)
+    cached = VOC2007DetectionTiny(sample, split, image_size=64, cache="memory" if kind == "memory" else tmp_path)
+    for index in range(len(plain)):
+        assert plain[index][0] == cached[index][0]
+        assert torch.equal(plain[index][1], cached[index][1])
+        assert torch.equal(plain[index][2], cached[index][2])
+
+
+def test_cache_on_disk_is_built_once(sample, tmp_path, monkeypatch):
+    VOC2007DetectionTiny(sample, image_size=64, cache=tmp_path)
+    monkeypatch.setattr("helpers.cache.decode", lambda *_: pytest.fail("decoded again"))
+    assert VOC2007DetectionTiny(sample, image_size=64, cache=tmp_path)[0][1].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("change", ["size", "list", "pixels", "index"])
+def test_cache_is_built_anew_when_it_does_not_fit(sample, tmp_path, change):
+    annotations = read_split(sample, "val")[:4]
+    paths, shapes = [a.path for a in annotations], [(32, 40)] * 4
+    build_cache(tmp_path, "x", paths, shapes)
+    if change == "size":
+        shapes = [(40, 48)] * 4
+    elif change == "list":
+        paths = paths[::-1]
+    elif change == "pixels":
+        os.truncate(tmp_path / "x" / "pixels.u8", 100)
+    else:
+        (tmp_path / "x" / "index.json").write_text("[]")
+    cache = build_cache(tmp_path, "x", paths, shapes)
+    fresh = build_cache("memory", "x", paths, shapes)
+    for index in range(4):
+        np.testing.assert_array_equal(cache[index], fresh[index])
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_interrupted_cache_leaves_nothing_behind(sample, tmp_path):
+    annotations = read_split(sample, "val")[:3]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"not a picture")
+    paths = [*(a.path for a in annotations), broken]
+    with pytest.raises(OSError, match=r"broken\.jpg"):
+        build_cache(tmp_path / "cache", "x", paths, [(32, 40)] * 4)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_full_disk_is_said_before_decoding(sample, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    paths = [a.path for a in read_split(sample, "val")]
+    with pytest.raises(OSError, match=r"needs \d+ MB .* 0 MB are free"):
+        build_cache(tmp_path, "x", paths, [(320, 400)] * len(paths))
+
+
+def test_mapped_cache_travels_to_other_processes_by_name(sample, tmp_path):
+    dataset = VOC2007DetectionTiny(sample, image_size=96, cache=tmp_path)
+    sent = pickle.dumps(dataset._cache)
+    assert len(sent) < 5000  # all pixels together are 24 * 3 * 96 * 96 bytes at least, 660 kB
+    np.testing.assert_array_equal(pickle.loads(sent)[3], dataset._cache[3])
