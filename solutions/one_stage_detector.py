@@ -41,8 +41,10 @@ class FCOSPredictionNetwork(nn.Module):
         #: convolution with padding 1, then a ReLU), and the 3x3 convolutions `self.pred_cls` (K channels),
         #: `self.pred_box` (4) and `self.pred_ctr` (1). Draw the weights of all convolutions from N(0, 0.01), set their
         #: biases to 0, then every bias of `pred_cls` to -log(99).
-        self.stem_cls = self._make_stem(in_channels, stem_channels)
-        self.stem_box = self._make_stem(in_channels, stem_channels)
+        self.stem_cls, self.stem_box = nn.Sequential(), nn.Sequential()
+        for stem in (self.stem_cls, self.stem_box):
+            for channels_in, channels_out in zip([in_channels, *stem_channels], stem_channels, strict=False):
+                stem.extend([nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1), nn.ReLU()])
         self.pred_cls = nn.Conv2d(stem_channels[-1], num_classes, kernel_size=3, padding=1)
         self.pred_box = nn.Conv2d(stem_channels[-1], 4, kernel_size=3, padding=1)
         self.pred_ctr = nn.Conv2d(stem_channels[-1], 1, kernel_size=3, padding=1)
@@ -54,18 +56,6 @@ class FCOSPredictionNetwork(nn.Module):
         # background, and an undecided network would drown in their loss.
         nn.init.constant_(self.pred_cls.bias, -math.log(99))
         # END SOLUTION 2.1
-
-    # BEGIN SOLUTION 2.1
-    #: You may add helper methods here.
-    @staticmethod
-    def _make_stem(in_channels, stem_channels):
-        layers = []
-        for channels in stem_channels:
-            layers += [nn.Conv2d(in_channels, channels, kernel_size=3, padding=1), nn.ReLU()]
-            in_channels = channels
-        return nn.Sequential(*layers)
-
-    # END SOLUTION 2.1
 
     def forward(self, feats_per_fpn_level):
         """Predict classes, boxes and centerness at every location of every level.
@@ -106,8 +96,8 @@ def fcos_match_locations_to_gt(locations_per_fpn_level, strides_per_fpn_level, g
     """
     # BEGIN SOLUTION 2.5
     #: For each level: a location is positive for a box when it lies inside it and the largest of its four distances to
-    #: the sides is within 4 to 8 strides (from 0 on the finest level, to infinity on the coarsest). Of several such
-    #: boxes the one with the smallest area wins; without one the row is -1.
+    #: the sides is within 4 to 8 strides, ends included (from 0 on the finest level, to infinity on the coarsest). Of
+    #: several such boxes the one with the smallest area wins; without one the row is -1.
     # A last row of -1 stands for "no box", so that background is a choice like any other, and M is never 0.
     gt_boxes = F.pad(gt_boxes, (0, 0, 0, 1), value=-1.0)  # (..., M + 1, 5)
     x1, y1, x2, y2 = gt_boxes[..., None, :, :4].unbind(dim=-1)  # (..., 1, M + 1) each

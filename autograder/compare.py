@@ -1,0 +1,146 @@
+"""Compares what a submission returned with what is right, and says in words what is different."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """|received - expected| <= absolute + relative * |expected|."""
+
+    relative: float = 1e-4
+    absolute: float = 1e-5
+
+    def excess(self, received: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+        """Return, for each element, the error in units of what is allowed: above 1 is wrong."""
+        return (received - expected).abs() / (self.absolute + self.relative * expected.abs())
+
+
+class Mismatch(AssertionError):
+    """A wrong answer.
+
+    Attributes:
+        problem: what kind of thing is wrong, without any value: safe to show for hidden tests.
+        detail: expected and received.
+        hint: the likely cause, where the numbers show a known mistake; also safe.
+    """
+
+    def __init__(self, problem: str, detail: str = "", hint: str = ""):
+        super().__init__(": ".join(text for text in (problem, detail) if text) + (f". {hint}" if hint else ""))
+        self.problem, self.detail, self.hint = problem, detail, hint
+
+
+# A known mistake: what to tell the student, and a function that gives the answer which that mistake would lead to.
+Pattern = tuple[str, Callable[[], object]]
+
+
+def assert_matches(
+    received,
+    expected,
+    what: str = "the result",
+    tolerance: Tolerance = Tolerance(),  # noqa: B008 - frozen
+    patterns: Iterable[Pattern] = (),
+) -> None:
+    """Require that two values agree: containers by key, tensors by type, shape, finiteness, then values.
+
+    Args:
+        received: what the submission returned: tensors in dicts and lists.
+        expected: the same from the solutions, in float64.
+        what: name of the value in messages.
+        tolerance: allowed error of each element.
+        patterns: known mistakes, tried in order when values or shapes differ.
+
+    Raises:
+        Mismatch: they differ.
+    """
+    try:
+        _compare(received, expected, what, tolerance)
+    except Mismatch as mismatch:
+        raise Mismatch(mismatch.problem, mismatch.detail, mismatch.hint or diagnose(received, patterns, tolerance)) from None
+
+
+def diagnose(received, patterns: Iterable[Pattern], tolerance: Tolerance) -> str:
+    """Return the text of the first pattern whose own prediction is what was received, or ""."""
+    for text, predict in patterns:
+        try:
+            _compare(received, predict(), "", tolerance)
+        except (Mismatch, RuntimeError, IndexError):
+            continue  # not this mistake, or it cannot be made with these shapes
+        return text
+    return ""
+
+
+def _compare(received, expected, what: str, tolerance: Tolerance) -> None:
+    if isinstance(expected, dict):
+        if not isinstance(received, dict):
+            raise Mismatch(f"{what} is a {_kind(received)}", f"expected a dict with keys {_keys(expected)}")
+        if set(received) != set(expected):
+            raise Mismatch(f"{what} has the wrong keys", f"expected {_keys(expected)}, received {_keys(received)}")
+        for key in expected:
+            _compare(received[key], expected[key], f"{what}[{key!r}]", tolerance)
+    elif isinstance(expected, (list, tuple)):
+        if not isinstance(received, list) or len(received) != len(expected):
+            size = f" of {len(received)}" if isinstance(received, list) else ""
+            raise Mismatch(f"{what} is a {_kind(received)}{size}", f"expected {len(expected)} values")
+        for i, (one, other) in enumerate(zip(received, expected, strict=True)):
+            _compare(one, other, f"{what}[{i}]", tolerance)
+    elif isinstance(expected, torch.Tensor):
+        compare_tensor(received, expected, what, tolerance)
+    elif isinstance(expected, float):
+        number = received if isinstance(received, torch.Tensor) else _as_tensor(received, what)
+        compare_tensor(number.reshape(()) if number.numel() == 1 else number, torch.tensor(expected), what, tolerance)
+    elif received != expected:
+        raise Mismatch(f"{what} is wrong", f"expected {expected!r}, received {str(received)[:80]}")
+
+
+def compare_tensor(received, expected: torch.Tensor, what: str, tolerance: Tolerance) -> None:
+    """Require that one tensor agrees with another; see `assert_matches`."""
+    if not isinstance(received, torch.Tensor):
+        raise Mismatch(f"{what} is a {_kind(received)}", f"expected a tensor of shape {_shape(expected)}")
+    if received.shape != expected.shape:
+        raise Mismatch(f"{what} has the wrong shape", f"expected {_shape(expected)}, received {_shape(received)}")
+    if expected.is_floating_point() and not received.is_floating_point():
+        raise Mismatch(f"{what} has the wrong dtype", f"expected floating point numbers, received {received.dtype}")
+    received, expected = received.to(torch.float64), expected.to(torch.float64)
+    if received.numel() == 0:
+        return
+    bad = ~torch.isfinite(received) & torch.isfinite(expected)
+    if bad.any():
+        index = _index(bad.flatten().int().argmax(), expected)
+        raise Mismatch(f"{what} is not finite", f"{int(bad.sum())} of {bad.numel()} values, the first at {index}")
+    excess = tolerance.excess(received, expected)
+    if not (excess <= 1).all():
+        worst = excess.nan_to_num(torch.inf).argmax()
+        wrong = int((~(excess <= 1)).sum())
+        raise Mismatch(
+            f"{what} has wrong values",
+            f"{wrong} of {excess.numel()} differ; the worst at {_index(worst, expected)}: "
+            f"expected {expected.flatten()[worst]:.6g}, received {received.flatten()[worst]:.6g}",
+        )
+
+
+def _as_tensor(value, what: str) -> torch.Tensor:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return torch.tensor(float(value))
+    raise Mismatch(f"{what} is a {_kind(value)}", "expected a number")
+
+
+def _kind(value) -> str:
+    names = {"NoneType": "None", "Tensor": "tensor"}
+    return names.get(type(value).__name__, type(value).__name__)
+
+
+def _keys(mapping: dict) -> str:
+    return ", ".join(str(key) for key in mapping) or "none"
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _index(flat, tensor: torch.Tensor) -> str:
+    if tensor.dim() == 0:
+        return "the only place"
+    return str(tuple(int(i) for i in torch.unravel_index(torch.as_tensor(flat), tensor.shape)))

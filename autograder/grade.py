@@ -1,0 +1,174 @@
+"""Grades one submission: runs the graded tests and composes the results from the table of tasks."""
+
+import contextlib
+import importlib.metadata
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from autograder.errors import KitError
+from autograder.intake import open_submission
+from autograder.sandbox import Worker
+from autograder.tasks import Part, Task, TaskTable, load_tasks
+
+GRADED = Path(__file__).resolve().parent / "graded"
+
+
+def has_oracle() -> bool:
+    """Whether this copy of the kit holds the hidden tests' answers; a student's copy does not."""
+    return (Path(__file__).resolve().parent / "oracle" / "__init__.py").is_file()
+
+
+@contextmanager
+def grading_session(
+    path: Path,
+    table: TaskTable | None = None,
+    tasks: set[str] | None = None,
+    public_only: bool = False,
+    worker: Worker | None = None,
+) -> Iterator:
+    """Lay out a submission, start its worker, and yield the `Grading` plugin for pytest.
+
+    The worker imports torch while this process does the same, on the other core.
+    """
+    table = table or load_tasks()
+    for task_id in tasks or ():
+        if table[task_id].given:
+            raise KitError(f"task {task_id} is given: there is nothing to grade")
+    with contextlib.ExitStack() as stack:
+        intake = stack.enter_context(open_submission(path))
+        if worker is None:
+            worker = stack.enter_context(Worker())
+        from autograder.plugin import Grading  # imports torch
+
+        upstream = None
+        if has_oracle():
+            from autograder.oracle import Upstream
+
+            upstream = Upstream()
+        yield Grading(intake.folder, table, worker, upstream, tasks, public_only)
+
+
+def grade(
+    path: Path,
+    table: TaskTable | None = None,
+    tasks: set[str] | None = None,
+    public_only: bool = False,
+    worker: Worker | None = None,
+    on_result=None,
+) -> dict:
+    """Grade one submission.
+
+    Args:
+        path: folder or zip.
+        table: of tasks; by default the kit's.
+        tasks: ids to grade; None for all.
+        public_only: leave out hidden tests and the points of hidden parts.
+        worker: to use; by default a new one that ends with this call.
+        on_result: called with (task id, part id, TestResult) as each test ends.
+
+    Returns:
+        The results, ready for JSON: total, max_total, isolation, seed, versions, and every expected task whatever happened.
+
+    Raises:
+        KitError: there is nothing to grade at `path`, or the kit itself is broken.
+    """
+    import pytest
+
+    table = table or load_tasks()
+    public_only = public_only or not has_oracle()
+    with grading_session(path, table, tasks, public_only, worker) as session:
+        session.on_result = on_result
+        folders = [str(GRADED / "public")] + ([] if public_only else [str(GRADED / "hidden")])
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            code = pytest.main(
+                [
+                    *folders,
+                    f"--rootdir={GRADED.parent}",
+                    f"--confcutdir={GRADED.parent}",
+                    *("-c", str(GRADED.parent / "pytest.ini")),
+                    *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:terminal", "-p", "no:logging"),
+                    *("-p", "no:faulthandler", "-p", "no:timeout", "-p", "no:anyio", "-p", "no:hypothesispytest"),
+                    "--capture=no",
+                ],
+                plugins=[session],
+            )
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            raise KitError(f"the graded tests could not be run:\n{output.getvalue().strip()}")
+        if session.defect is not None:
+            raise session.defect
+        return _compose(session, tasks, public_only)
+
+
+def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:
+    """Put the results together from the list of what is expected, never from what happened to be reported."""
+    rows = [
+        _task_result(task, session.results, public_only)
+        for task in session.table.graded
+        if tasks is None or task.id in tasks
+    ]
+    return {
+        "total": sum(row["points"] for row in rows),
+        "max_total": sum(row["max_points"] for row in rows),
+        "isolation": session.worker.isolation,
+        "seed": session.seed,
+        "public_only": public_only,
+        "tasks_sha256": session.table.digest,
+        "versions": _versions(),
+        "tasks": rows,
+    }
+
+
+def _task_result(task: Task, results: dict, public_only: bool) -> dict:
+    parts = [part for part in task.parts if not (public_only and part.hidden)]
+    rows = [_part_result(part, results.get((task.id, part.id), [])) for part in parts]
+    points = sum(row["points"] for row in rows)
+    max_points = sum(part.points for part in parts)
+    failing = [row for row in rows if row["status"] != "passed"]
+    if not failing:
+        status = "passed"
+    elif all(row["status"] == "not implemented" for row in failing) and points == 0:
+        status = "not implemented"
+    else:
+        status = "partial" if points else "failed"
+    return {
+        "id": task.id,
+        "title": task.title,
+        "points": points,
+        "max_points": max_points,
+        "status": status,
+        "message": failing[0]["message"] if failing else "",
+        "parts": rows,
+    }
+
+
+def _part_result(part: Part, results: list) -> dict:
+    failing = [result for result in results if not result.passed]
+    passed = bool(results) and not failing
+    if passed:
+        status, message = "passed", ""
+    elif failing:
+        status, message = failing[0].status, failing[0].message
+    else:
+        status, message = "failed", "the test of this part did not run"
+    return {
+        "id": part.id,
+        "title": part.title,
+        "hidden": part.hidden,
+        "points": part.points if passed else 0,
+        "max_points": part.points,
+        "status": status,
+        "message": message,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("fcos-course-kit", "torch", "torchvision"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

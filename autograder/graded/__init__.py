@@ -1,0 +1,1 @@
+"""Graded tests: ordinary pytest tests whose `submission` fixture runs probes in a worker."""

@@ -1,0 +1,1 @@
+"""Tests that students never receive: off-square sizes, other counts, empty images, fresh random inputs."""

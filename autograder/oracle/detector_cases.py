@@ -1,0 +1,297 @@
+"""Inputs of the graded tests of NMS, the losses and inference. See `cases`."""
+
+import torch
+
+from autograder.oracle.cases import (
+    STRIDES,
+    case,
+    function_call,
+    locations_for,
+    normal,
+    predictions_for,
+    random_boxes,
+    uniform,
+)
+
+# --- 2.5 matching
+
+
+def _match_call(height, width, boxes):
+    return function_call(
+        "fcos_match_locations_to_gt",
+        locations_per_fpn_level=locations_for(height, width),
+        strides_per_fpn_level=STRIDES,
+        gt_boxes=boxes,
+    )
+
+
+def ground_truth(generator, images, boxes_per_image, height, width, num_classes, dtype=torch.float32):
+    """(B, M, 5) boxes with classes; `boxes_per_image` lists the number in each image, the rest is padding."""
+    padded = torch.full((images, max([*boxes_per_image, 1]), 5), -1.0, dtype=dtype)
+    for i, count in enumerate(boxes_per_image):
+        padded[i, :count, :4] = random_boxes(generator, count, height, width, smallest=16, dtype=dtype)
+        padded[i, :count, 4] = torch.randint(0, num_classes, (count,), generator=generator).to(dtype)
+    return padded
+
+
+@case("public")
+def match(generator):
+    """Three boxes of different sizes on a square image."""
+    return _match_call(128, 128, ground_truth(generator, 1, [3], 128, 128, 20)[0])
+
+
+@case("fresh")
+def match_off_square(generator):
+    """Many overlapping boxes and padding rows on an off-square image."""
+    boxes = ground_truth(generator, 1, [12], 96, 256, 20)[0]
+    return _match_call(96, 256, torch.cat([boxes, torch.full((3, 5), -1.0)]))
+
+
+@case("hidden")
+def match_no_box(generator):
+    """No box at all: every row is -1."""
+    return _match_call(64, 96, torch.empty(0, 5))
+
+
+@case("hidden")
+def match_padding_only(generator):
+    """Only padding rows."""
+    return _match_call(64, 96, torch.full((2, 5), -1.0))
+
+
+@case("hidden")
+def match_borders(generator):
+    """Largest distances of exactly 64 and 128 pixels belong to both neighbouring levels (section 3.2: from m to m', ends
+    included)."""
+    # The p3 location (60, 60) and the p4 location (56, 56) lie 64 and 128 pixels from sides that are put there.
+    boxes = torch.tensor([[52.0, 52.0, 124.0, 68.0, 3.0], [40.0, 44.0, 72.0, 184.0, 7.0]])
+    return _match_call(256, 256, boxes)
+
+
+# --- 3.1 losses
+
+
+def _step(generator, batch, boxes_per_image, height, width, num_classes, dtype=torch.float32):
+    return {
+        "images": normal(generator, batch, 3, height, width, dtype=dtype),
+        "gt_boxes": ground_truth(generator, batch, boxes_per_image, height, width, num_classes, dtype),
+        "predictions": predictions_for(generator, height, width, num_classes, batch, dtype),
+    }
+
+
+@case("public")
+def losses(generator):
+    """One batch of two square images, 20 classes."""
+    return "fcos_losses", {"num_classes": 20, "steps": [_step(generator, 2, [2, 4], 128, 128, 20)]}
+
+
+@case("fresh")
+def losses_general(generator):
+    """Three off-square images, 7 classes."""
+    return "fcos_losses", {"num_classes": 7, "steps": [_step(generator, 3, [1, 5, 3], 96, 160, 7)]}
+
+
+@case("fresh")
+def losses_single(generator):
+    """A batch of one, 3 classes, float64."""
+    step = _step(generator, 1, [4], 160, 64, 3, torch.float64)
+    return "fcos_losses", {"num_classes": 3, "steps": [step]}
+
+
+@case("fresh")
+def losses_normalizer(generator):
+    """Three batches in a row with very different numbers of foreground locations."""
+    counts = ([1, 1], [6, 8], [2, 1])
+    return "fcos_losses", {"num_classes": 5, "steps": [_step(generator, 2, count, 96, 128, 5) for count in counts]}
+
+
+@case("fresh")
+def losses_some_empty(generator):
+    """A batch in which one image has no object."""
+    return "fcos_losses", {"num_classes": 5, "steps": [_step(generator, 2, [3, 0], 96, 128, 5)]}
+
+
+@case("fresh")
+def losses_all_empty(generator):
+    """A batch in which no image has an object."""
+    return "fcos_losses", {"num_classes": 5, "steps": [_step(generator, 2, [0, 0], 64, 96, 5)]}
+
+
+@case("fresh")
+def eval_mode(generator):
+    """One off-square image in eval mode, with thresholds of its own."""
+    return "fcos_eval", {
+        "num_classes": 4,
+        "images": normal(generator, 1, 3, 64, 96),
+        "predictions": predictions_for(generator, 64, 96, 4),
+        "score_thresh": 0.17,
+        "nms_thresh": 0.61,
+    }
+
+
+# --- 4.1 NMS
+
+
+def _clear_of(boxes, iou_threshold, margin=2e-6):
+    """Whether no pair overlaps so nearly by the threshold that rounding could decide."""
+    boxes = boxes.double()
+    sides = torch.minimum(boxes[:, None, 2:], boxes[:, 2:]) - torch.maximum(boxes[:, None, :2], boxes[:, :2])
+    intersection = sides.clamp(min=0).prod(dim=2)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    iou = intersection / (areas[:, None] + areas - intersection)
+    return bool(((iou - iou_threshold).abs() > margin).all())
+
+
+def _nms_call(generator, count, iou_threshold, height=200, width=300):
+    boxes = random_boxes(generator, count, height, width, smallest=30)
+    while count < 1000 and not _clear_of(boxes, iou_threshold):
+        boxes = random_boxes(generator, count, height, width, smallest=30)
+    return function_call(
+        "nms",
+        boxes=boxes,
+        # Distinct scores, so that the order is unique.
+        scores=(torch.randperm(count, generator=generator) + 0.5) / count,
+        iou_threshold=iou_threshold,
+    )
+
+
+@case("public")
+def nms(generator):
+    """Forty random boxes."""
+    return _nms_call(generator, 40, 0.5)
+
+
+@case("public")
+def nms_no_box(generator):
+    """No box at all."""
+    return function_call("nms", boxes=torch.empty(0, 4), scores=torch.empty(0), iou_threshold=0.5)
+
+
+@case("public")
+def nms_one_box(generator):
+    """One box."""
+    return function_call("nms", boxes=torch.tensor([[3.0, 4, 50, 60]]), scores=torch.tensor([0.3]), iou_threshold=0.5)
+
+
+@case("fresh")
+def nms_strict(generator):
+    """Four hundred boxes, low threshold."""
+    return _nms_call(generator, 400, 0.2)
+
+
+@case("fresh")
+def nms_usual(generator):
+    """Four hundred boxes, usual threshold."""
+    return _nms_call(generator, 400, 0.55)
+
+
+@case("fresh")
+def nms_lenient(generator):
+    """Four hundred boxes, high threshold."""
+    return _nms_call(generator, 400, 0.85)
+
+
+@case("hidden")
+def nms_threshold(generator):
+    """Pairs whose IoU is exactly 0.5, 0.25 or 0.75 in binary, at exactly that threshold: both stay."""
+    # Intersection over union of [0, 0, 8, 8] and [0, 0, 8, 4]: 32 / 64 = 0.5.
+    boxes = torch.tensor([[0.0, 0, 8, 8], [0.0, 0, 8, 4], [100.0, 100, 108, 108], [100.0, 104, 108, 108]])
+    return function_call("nms", boxes=boxes, scores=torch.tensor([0.9, 0.8, 0.7, 0.6]), iou_threshold=0.5)
+
+
+@case("hidden")
+def nms_just_above(generator):
+    """The same pairs with a threshold just below their overlap: the lower of each goes."""
+    _, inputs = nms_threshold(generator)
+    return "call", {**inputs, "arguments": {**inputs["arguments"], "iou_threshold": 0.49}}
+
+
+@case("fresh")
+def nms_large(generator):
+    """Five thousand boxes, of which about one in eight is kept."""
+    return _nms_call(generator, 5000, 0.5, height=1000, width=1000)
+
+
+# --- 4.2 inference
+
+
+def _detections(generator, height, width, num_classes, count, score_thresh=0.3, nms_thresh=0.5, clear=False):
+    """Predictions in which `count` locations of each level score above the threshold and none comes near it.
+
+    With `clear` all boxes stay inside the image.
+    """
+    class_logits, deltas, ctr_logits = predictions_for(generator, height, width, num_classes)
+    locations = locations_for(height, width)
+    for level, coordinates in locations.items():
+        total = len(coordinates)
+        chosen = torch.randperm(total, generator=generator)[: min(count, total)]
+        # Background: sqrt(sigmoid(-6) * sigmoid(0)) is at most 0.04.
+        class_logits[level] = class_logits[level] * 0.3 - 6.5
+        # Objects: their best class is far above the threshold, the others are spread below.
+        best = torch.randint(0, num_classes, (len(chosen),), generator=generator)
+        class_logits[level][0, chosen, best] = uniform(generator, len(chosen), low=0.5, high=4)
+        ctr_logits[level][0, chosen] = uniform(generator, len(chosen), 1, low=0.0, high=3)
+        deltas[level] = uniform(generator, 1, total, 4, low=0.3, high=3.0)
+        if clear:
+            x, y = coordinates.unbind(1)
+            room = torch.stack([x, y, width - 1 - x, height - 1 - y], dim=1) / STRIDES[level]
+            deltas[level] = torch.minimum(deltas[level], 0.9 * room[None])
+    return "inference", {
+        "num_classes": num_classes,
+        "images": torch.zeros(1, 3, height, width),
+        "locations": locations,
+        "predictions": [class_logits, deltas, ctr_logits],
+        "score_thresh": score_thresh,
+        "nms_thresh": nms_thresh,
+    }
+
+
+@case("public")
+def detections(generator):
+    """A square image with some detections, all boxes inside."""
+    return _detections(generator, 128, 128, 20, count=6, clear=True)
+
+
+@case("fresh")
+def detections_clipped(generator):
+    """An off-square image, wide, with boxes that reach over every side; nothing is suppressed."""
+    return _detections(generator, 64, 192, 6, count=8, nms_thresh=1.0)
+
+
+@case("fresh")
+def detections_clipped_tall(generator):
+    """An off-square image, tall, with boxes that reach over every side; nothing is suppressed."""
+    return _detections(generator, 192, 64, 6, count=8, nms_thresh=1.0)
+
+
+@case("fresh")
+def detections_ranking(generator):
+    """Centerness that changes the order, and that takes some detections below the threshold."""
+    probe, inputs = _detections(generator, 96, 128, 5, count=10, score_thresh=0.5, nms_thresh=0.7, clear=True)
+    class_logits, _, ctr_logits = inputs["predictions"]
+    for level, logits in class_logits.items():
+        objects = (logits[0].max(dim=1).values > 0).nonzero().flatten()
+        # sqrt(sigmoid(3) * sigmoid(-2)) = 0.34 falls below 0.5 although each class score alone is far above.
+        ctr_logits[level][0, objects[::2]] = -2.0
+    return probe, inputs
+
+
+@case("fresh")
+def detections_class_wise(generator):
+    """Boxes that overlap almost fully: those of one class suppress each other, those of different classes do not."""
+    probe, inputs = _detections(generator, 64, 96, 3, count=10, clear=True)
+    _, deltas, _ = inputs["predictions"]
+    for level, locations in inputs["locations"].items():
+        # Every location predicts nearly the same large box.
+        jitter = uniform(generator, len(locations), 4, low=-2, high=2)
+        box = torch.tensor([8.0, 6.0, 88.0, 58.0]) + jitter
+        x, y = locations.unbind(1)
+        sides = torch.stack([x - box[:, 0], y - box[:, 1], box[:, 2] - x, box[:, 3] - y], dim=1)
+        deltas[level] = (sides / STRIDES[level])[None].clamp(min=0.0)
+    return probe, inputs
+
+
+@case("hidden")
+def detections_none(generator):
+    """No score reaches the threshold: three empty tensors."""
+    return _detections(generator, 64, 96, 5, count=0)

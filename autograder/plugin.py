@@ -1,0 +1,156 @@
+"""The pytest plugin behind `kit grade` and `python -m pytest autograder --submission PATH`.
+
+It gives graded tests their fixtures and collects what became of each part of each task. The results are composed from the
+table of tasks: a part whose tests did not all run and pass earns nothing, whatever happened.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from autograder.case import FOLDER, load_case
+from autograder.compare import Mismatch
+from autograder.errors import KitError
+from autograder.sandbox import Worker
+from autograder.session import GradedSubmission, ProbeFailed, submission_seed
+from autograder.tasks import TaskTable
+
+
+def task(task_id: str, part: str):
+    """Mark a graded test: the task and the part of it that the test decides."""
+    return pytest.mark.task(task_id, part)
+
+
+@dataclass
+class TestResult:
+    """What became of one graded test.
+
+    Attributes:
+        name: of the test function.
+        hidden: whether students have the test.
+        passed: whether it passed.
+        message: why not; empty when it passed. Of a hidden test it holds no value.
+        status: "passed", "failed" or "not implemented".
+    """
+
+    __test__ = False  # not a test class, whatever its name
+
+    name: str
+    hidden: bool
+    passed: bool
+    message: str = ""
+    status: str = "passed"
+
+
+@dataclass(eq=False)  # pytest keeps plugins in sets
+class Grading:
+    """One run of the graded tests on one submission; registered with pytest as a plugin.
+
+    Attributes:
+        folder: the submission's files.
+        table: of tasks.
+        worker: runs the probes.
+        upstream: answers other tasks' functions; None on a student's machine.
+        tasks: ids to grade; None for all.
+        public_only: leave out hidden tests.
+        results: {(task, part): [TestResult]} as the tests end.
+        on_result: called as each test ends.
+        defect: what is broken in the kit itself, if anything is: then no grade may be given.
+    """
+
+    folder: Path
+    table: TaskTable
+    worker: Worker
+    upstream: object = None
+    tasks: set[str] | None = None
+    public_only: bool = False
+    results: dict[tuple[str, str], list[TestResult]] = field(default_factory=dict)
+    on_result: Callable[[str, str, TestResult], None] | None = None
+    defect: KitError | None = None
+
+    def __post_init__(self):
+        self.seed = submission_seed(self.folder)
+
+    def pytest_collection_modifyitems(self, config, items):
+        """Keep the tests that were asked for, in the order of the table."""
+        order = {task.id: i for i, task in enumerate(self.table.graded)}
+        kept, dropped = [], []
+        for item in items:
+            marker = item.get_closest_marker("task")
+            if marker is None:
+                raise pytest.UsageError(f"{item.nodeid} lacks @task(...)")
+            task_id, part_id = marker.args
+            try:
+                part = self.table[task_id].part(part_id)
+            except KeyError:
+                raise pytest.UsageError(f"{item.nodeid}: task {task_id} has no part {part_id!r}") from None
+            if part.hidden != _is_hidden(item):
+                raise pytest.UsageError(f"{item.nodeid}: part {part_id!r} of task {task_id} is in the other folder")
+            wanted = task_id in order and (self.tasks is None or task_id in self.tasks)
+            (kept if wanted and not (self.public_only and part.hidden) else dropped).append(item)
+        items[:] = sorted(kept, key=lambda item: order[item.get_closest_marker("task").args[0]])
+        config.hook.pytest_deselected(items=dropped)
+
+    @pytest.fixture
+    def submission(self, request) -> GradedSubmission:
+        """The submission under grading, for the test's task."""
+        task_id, _ = request.node.get_closest_marker("task").args
+        return GradedSubmission(self.folder, self.worker, self.table, self.table[task_id], self.upstream)
+
+    @pytest.fixture
+    def reference(self, request):
+        """Function name -> stored case, from the folder of the test's own visibility."""
+        folder = FOLDER / ("hidden" if _is_hidden(request.node) else "public")
+        return lambda name: load_case(folder / f"{name}.safetensors")
+
+    @pytest.fixture
+    def fresh(self):
+        """Function name -> case with inputs made for this submission alone."""
+        from autograder.oracle import make_case
+        from autograder.oracle.all_cases import CASES
+
+        def build(name: str):
+            # The case's name goes into the seed, so that a test's inputs do not depend on which tests ran before it.
+            generator = torch.Generator().manual_seed(self.seed ^ zlib.crc32(name.encode()))
+            return make_case(*CASES[name][1](generator))
+
+        return build
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        """Record the result of each graded test."""
+        outcome = yield
+        if call.when == "setup" and call.excinfo is None or call.when == "teardown":
+            return
+        del outcome
+        task_id, part_id = item.get_closest_marker("task").args
+        hidden = _is_hidden(item)
+        result = TestResult(item.name, hidden, call.excinfo is None)
+        if call.excinfo is not None:
+            error = call.excinfo.value
+            if isinstance(error, KitError):
+                self.defect = error
+            result.message = _explain(error, hidden, self.table[task_id].part(part_id).title)
+            unfinished = isinstance(error, ProbeFailed) and error.outcome.error_type == "NotImplementedError"
+            result.status = "not implemented" if unfinished else "failed"
+        self.results.setdefault((task_id, part_id), []).append(result)
+        if self.on_result is not None:
+            self.on_result(task_id, part_id, result)
+
+
+def _is_hidden(item) -> bool:
+    return item.path.parent.name == "hidden"
+
+
+def _explain(error: BaseException, hidden: bool, behaviour: str) -> str:
+    """Say why a test failed; of a hidden test only the behaviour and the kind of problem."""
+    if not isinstance(error, Mismatch):
+        # An answer of a form that no probe gives: frames can be forged, and a skip raised here must not pass either.
+        return f"{behaviour}: the answer could not be read ({type(error).__name__})"
+    if not hidden:
+        return str(error)
+    return f"{behaviour}: {error.problem}" + (f". {error.hint}" if error.hint else "")

@@ -1,0 +1,42 @@
+"""Shows results: a table in the terminal, a page in the browser. Everything that a submission could have written is escaped."""
+
+from rich.markup import escape
+from rich.table import Table
+
+_LOOK = {"passed": "green", "partial": "yellow", "failed": "red", "not implemented": "bright_black"}
+
+
+def print_results(results: dict, console) -> None:
+    """Print one row for each task, the reason for lost points, and the total.
+
+    Args:
+        results: as `autograder.grade.grade` returns them.
+        console: of rich.
+    """
+    table = Table(show_edge=False, pad_edge=False)
+    for title, justify in (("task", "left"), ("", "left"), ("points", "right"), ("verdict", "left"), ("why", "left")):
+        table.add_column(title, justify=justify, overflow="fold")
+    for row in results["tasks"]:
+        color = _LOOK[row["status"]]
+        table.add_row(
+            row["id"],
+            escape(row["title"]),
+            f"{row['points']}/{row['max_points']}",
+            f"[{color}]{row['status']}[/]",
+            escape(one_line(row["message"])),
+        )
+    console.print(table)
+    console.print(f"\ntotal [bold]{results['total']}/{results['max_total']}[/]   isolation: {results['isolation']}")
+
+
+def one_line(text: str) -> str:
+    """Return text without line breaks and control characters, so that it can neither forge a row nor color the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def results_page(results: dict, title: str) -> str:
+    """Return a self-contained HTML page of one submission's results."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("autograder"), autoescape=True)
+    return environment.get_template("results.html").render(results=results, title=title)

@@ -1,0 +1,150 @@
+"""Assertions that public and hidden tests share: one rule of the assignment each."""
+
+import math
+
+import torch
+
+from autograder import patterns
+from autograder.compare import Mismatch, Tolerance, assert_matches, compare_tensor
+
+# Convolutions over some thousand products in float32.
+NETWORK = Tolerance(relative=1e-3, absolute=1e-4)
+LOSSES = ("loss_cls", "loss_box", "loss_ctr")
+
+
+def assert_shapes(received, expected, what: str) -> None:
+    """Require the same keys and shapes, whatever the values are."""
+    if isinstance(expected, dict):
+        if not isinstance(received, dict) or set(received) != set(expected):
+            keys = ", ".join(map(str, received)) if isinstance(received, dict) else f"a {type(received).__name__}"
+            raise Mismatch(f"{what} has the wrong keys", f"expected {', '.join(expected)}, received {keys}")
+        for key in expected:
+            assert_shapes(received[key], expected[key], f"{what}[{key!r}]")
+    elif not isinstance(received, torch.Tensor):
+        raise Mismatch(f"{what} is a {type(received).__name__}", f"expected a tensor of shape {tuple(expected.shape)}")
+    elif received.shape != expected.shape:
+        raise Mismatch(
+            f"{what} has the wrong shape", f"expected {tuple(expected.shape)}, received {tuple(received.shape)}"
+        )
+
+
+def assert_pyramid_values(submission, case) -> None:
+    """Require the canonical pyramid: right convolutions, and right values under given weights."""
+    result = submission.run(case)
+    # Biases are optional (batch norm replaces them), names are free; kernel sizes and channels are not.
+    if sorted(result["convolutions"]) != sorted(case.expected["convolutions"]):
+        wanted = ", ".join(map(_convolution, case.expected["convolutions"]))
+        found = ", ".join(map(_convolution, result["convolutions"])) or "none"
+        raise Mismatch("the pyramid has the wrong convolutions", f"expected {wanted}; received {found}")
+    assert_matches(result["outputs"], case.expected["outputs"], "the pyramid", NETWORK)
+
+
+def _convolution(shape) -> str:
+    out_channels, in_channels, *kernel = shape
+    return f"{'x'.join(map(str, kernel))} {in_channels}->{out_channels}"
+
+
+def assert_head_values(submission, case) -> None:
+    """Require the head's three predictions under given weights."""
+    result = submission.run(case)
+    for name, shape in case.expected["convolutions"].items():
+        found = result["convolutions"].get(name)
+        if found != shape:
+            received = "none" if found is None else _convolution(found)
+            raise Mismatch(f"{name} is the wrong convolution", f"expected {_convolution(shape)}, received {received}")
+    surplus = set(result["convolutions"]) - set(case.expected["convolutions"])
+    if surplus:
+        raise Mismatch("the stems have too many convolutions", ", ".join(sorted(surplus)))
+    assert_matches(
+        result["outputs"],
+        case.expected["outputs"],
+        "the head's output (class, box, centerness)",
+        NETWORK,
+        patterns.head_mistakes(case.inputs, case.expected),
+    )
+
+
+def assert_initial_values(result, stem_std: float = 0.01) -> None:
+    """Require N(0, 0.01) weights and zero biases in the stems, and -log(99) as the bias of `pred_cls`.
+
+    The prediction layers' own weights are left alone: the instruction is about the stems.
+    """
+    for name, weight in result["weights"].items():
+        if not name.startswith("stem"):
+            continue
+        # Of 64 * 64 * 9 = 36864 draws the standard deviation is known to 0.4 %, the mean to 0.5 % of it.
+        mean, std = float(weight.double().mean()), float(weight.double().std())
+        if not (0.95 * stem_std < std < 1.05 * stem_std and abs(mean) < 0.05 * stem_std):
+            raise Mismatch(
+                f"the weights of {name} are not drawn from N(0, 0.01)", f"their mean is {mean:.2g}, their std {std:.2g}"
+            )
+        if result["biases"][name] is not None and result["biases"][name].abs().max() > 1e-6:
+            raise Mismatch(f"the biases of {name} are not 0")
+    bias = result["biases"]["pred_cls"]
+    if bias is None:
+        raise Mismatch("pred_cls has no bias")
+    compare_tensor(bias, torch.full_like(bias, -math.log(99), dtype=torch.float64), "pred_cls.bias", Tolerance(1e-3, 1e-3))
+
+
+def assert_call(submission, case, what: str, mistakes, tolerance: Tolerance = Tolerance()) -> None:  # noqa: B008 - frozen
+    """Require the right result of a function."""
+    result = submission.run(case)
+    assert_matches(result, case.expected, what, tolerance, mistakes(case.inputs, case.expected))
+
+
+def assert_loss(submission, case, name: str) -> None:
+    """Require one of the three losses, at every step of the case."""
+    received = submission.run(case)
+    previous = 150.0
+    for step, got, wanted in zip(case.inputs["steps"], received, case.expected, strict=True):
+        losses = got["losses"]
+        if set(losses) != set(LOSSES):
+            raise Mismatch("the losses have the wrong keys", f"expected {', '.join(LOSSES)}, received {', '.join(losses)}")
+        loss = losses[name]
+        if isinstance(loss, torch.Tensor) and loss.numel() == 1:
+            loss = loss.reshape(())
+        normalizer = wanted["normalizer"]
+        counts = {"batch": len(step["images"]), "normalizer": normalizer, "previous": previous}
+        counts["elements"] = sum(prediction.numel() for prediction in step["predictions"][LOSSES.index(name)].values())
+        expected = wanted["losses"][name]
+        assert_matches(loss, expected, name, Tolerance(1e-4, 1e-6), patterns.loss_mistakes(name, expected, counts))
+        previous = normalizer
+
+
+def sorted_detections(result):
+    """Bring (boxes, classes, scores) into the order of the scores, which a submission need not keep."""
+    if not isinstance(result, list) or len(result) != 3:
+        raise Mismatch("inference does not return boxes, classes and scores")
+    boxes, classes, scores = result
+    for value, what in ((boxes, "boxes"), (classes, "classes"), (scores, "scores")):
+        if not isinstance(value, torch.Tensor):
+            raise Mismatch(f"{what} is a {type(value).__name__}, expected a tensor")
+    if boxes.dim() != 2 or boxes.shape[1:] != (4,) or classes.dim() != 1 or scores.dim() != 1:
+        raise Mismatch(
+            "the detections have the wrong shapes",
+            f"expected (N, 4), (N,), (N,), received {tuple(boxes.shape)}, {tuple(classes.shape)}, {tuple(scores.shape)}",
+        )
+    if not len(boxes) == len(classes) == len(scores):
+        raise Mismatch("boxes, classes and scores have different lengths")
+    order = scores.double().argsort(descending=True, stable=True)
+    return boxes[order], classes[order].double(), scores[order]
+
+
+def assert_training_falls(submission, case) -> None:
+    """Require that the smoothed loss falls about as the reference's does."""
+    losses = submission.run(case)
+    compare_tensor(losses.isfinite().double(), torch.ones_like(case.expected, dtype=torch.float64), "finite losses", NETWORK)
+    received, reference = (_fall(values.double().sum(dim=1)) for values in (losses, case.expected))
+    # The reference falls from 1 to `reference` of its peak; at least two thirds of that way is asked for.
+    limit = 1 - (1 - reference) * 2 / 3
+    if received > limit:
+        raise Mismatch(
+            "the loss does not fall as it should",
+            f"after {len(losses)} steps it is {received:.0%} of its highest value, the reference's {reference:.0%}",
+        )
+
+
+def _fall(losses: torch.Tensor, window: int = 15) -> float:
+    """The smoothed loss at the end, as a share of its highest value (the moving normaliser makes it rise first)."""
+    smooth = losses.unfold(0, window, 1).mean(dim=1)
+    return float(smooth[-1] / smooth.max())

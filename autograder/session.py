@@ -1,0 +1,90 @@
+"""A submission as graded tests see it: `submission.run(case)` gives what the submission returns, or raises what went wrong."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from autograder.compare import Mismatch
+from autograder.sandbox import Limits, Outcome, Worker
+from autograder.tasks import FILES, Task, TaskTable
+
+
+class ProbeFailed(Mismatch):
+    """The submission gave no answer: an exception, a limit, a crash."""
+
+    def __init__(self, outcome: Outcome):
+        self.outcome = outcome
+        place = f" ({outcome.where})" if outcome.where else ""
+        if outcome.error_type == "NotImplementedError":
+            super().__init__(f"not implemented yet{place}")
+        elif outcome.status == "error":
+            # The message of an exception may hold an input, so only its type is safe for hidden tests.
+            known = outcome.error_type in ("SubmissionError", "FrameError")
+            super().__init__(
+                f"{outcome.message if known or outcome.stage == 'import' else outcome.error_type}{place}",
+                "" if known or outcome.stage == "import" else outcome.message.partition(": ")[2],
+            )
+        else:
+            super().__init__(f"{outcome.message}{place}")
+
+
+@dataclass
+class GradedSubmission:
+    """One submission, while one task is graded.
+
+    Attributes:
+        folder: where its files lie.
+        worker: runs the probes.
+        table: of tasks.
+        task: that is graded now.
+        upstream: answers calls of other tasks' functions; None on a student's machine, where the student's own are used.
+    """
+
+    folder: Path
+    worker: Worker
+    table: TaskTable
+    task: Task
+    upstream: object = None
+
+    def run(self, case, seconds: float | None = None):
+        """Run a case's probe on the submission.
+
+        Args:
+            case: probe and inputs.
+            seconds: wall clock; by default the task's.
+
+        Returns:
+            What the probe returned: plain values and tensors.
+
+        Raises:
+            ProbeFailed: there was no answer.
+        """
+        outcome = self.outcome(case, seconds)
+        if outcome.status != "ok":
+            raise ProbeFailed(outcome)
+        return outcome.value
+
+    def outcome(self, case, seconds: float | None = None) -> Outcome:
+        """Run a case's probe and return its outcome, whatever it is."""
+        module = self.task.file.removesuffix(".py")
+        symbols = self.table.symbols_outside(self.task) if self.upstream is not None else ()
+        request = {
+            "folder": str(self.folder),
+            "modules": [module] if self.task.symbols else [name.removesuffix(".py") for name in FILES],
+            "replaced": [*symbols] if self.task.symbols else [],
+            "forbidden": list(self.task.forbidden),
+            "probe": case.probe,
+            "inputs": case.inputs,
+        }
+        limits = Limits(seconds=seconds or self.task.seconds, memory_gib=self.table.memory_gib)
+        return self.worker.run(request, limits, self.upstream and self.upstream(symbols))
+
+
+def submission_seed(folder: Path) -> int:
+    """Return the seed of a submission's hidden inputs: a hash of the two files, so that a regrade gives the same."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        path = folder / name
+        digest.update(path.read_bytes() if path.is_file() else b"")
+        digest.update(b"\0")
+    return int.from_bytes(digest.digest()[:6], "big")

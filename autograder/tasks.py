@@ -1,0 +1,202 @@
+"""The table of tasks: reads `tasks.toml`, checks it, and works out the points that are really given."""
+
+import hashlib
+import re
+import sys
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from autograder.errors import KitError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("common.py", "one_stage_detector.py")  # what a student hands in
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of a task's points, earned when every graded test of the part passes."""
+
+    id: str
+    title: str
+    points: int
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the table; the points are those in force after `given` and `optional` are applied."""
+
+    id: str
+    title: str
+    file: str
+    symbols: tuple[str, ...]
+    points: int
+    parts: tuple[Part, ...]
+    needs: tuple[str, ...] = ()
+    given: bool = False
+    optional: bool = False
+    seconds: float = 20.0
+    forbidden: tuple[str, ...] = ()  # library functions that are taken away while this task is graded
+
+    def part(self, part_id: str) -> Part:
+        """Return the part with this id; `KeyError` when there is none."""
+        return {part.id: part for part in self.parts}[part_id]
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """All tasks in the order of the table.
+
+    Attributes:
+        tasks: every task, given ones too.
+        total: sum of the points of the tasks that are not given.
+        memory_gib: limit of one probe.
+        digest: SHA-256 of the file, recorded in every result.
+    """
+
+    tasks: tuple[Task, ...]
+    total: int
+    memory_gib: float
+    digest: str
+
+    @property
+    def graded(self) -> tuple[Task, ...]:
+        """The tasks that students solve."""
+        return tuple(task for task in self.tasks if not task.given)
+
+    def __getitem__(self, task_id: str) -> Task:
+        for task in self.tasks:
+            if task.id == task_id:
+                return task
+        raise KitError(f"no task {task_id!r}; the tasks are {', '.join(task.id for task in self.tasks)}")
+
+    def symbols_outside(self, task: Task) -> tuple[str, ...]:
+        """Return the symbols that are replaced while `task` is graded: those of all other tasks, and given ones."""
+        return tuple(
+            dict.fromkeys(
+                symbol for other in self.tasks for symbol in (*other.symbols, *GIVEN) if symbol not in task.symbols
+            )
+        )
+
+
+# Functions that students receive solved whatever the table says, and that other tasks call.
+GIVEN = ("common.class_spec_nms",)
+
+
+def default_table_path() -> Path:
+    """Return the table's place: beside the solutions, or beside this package in a student's copy."""
+    source = ROOT / "solutions" / "tasks.toml"
+    return source if source.is_file() else Path(__file__).with_name("tasks.toml")
+
+
+def load_tasks(path: Path | None = None) -> TaskTable:
+    """Read and check the table.
+
+    Args:
+        path: of the TOML file; by default the kit's own.
+
+    Returns:
+        The table with the points in force: they sum to `total` whatever is given.
+
+    Raises:
+        KitError: the file is missing or wrong; the message names file and line.
+    """
+    path = path or default_table_path()
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except OSError as error:
+        raise KitError(f"{path}: the table of tasks cannot be read ({error.strerror})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise KitError(f"{path}: {error}") from None
+
+    def wrong(task_id: str, problem: str) -> KitError:
+        found = re.search(rf'^id\s*=\s*"{re.escape(task_id)}"', text, re.MULTILINE)
+        line = text[: found.start()].count("\n") + 1 if found else 1
+        return KitError(f"{path}:{line}: task {task_id}: {problem}")
+
+    tasks: list[Task] = []
+    for row in raw.get("task", []):
+        task_id = str(row.get("id", "?"))
+        missing = [key for key in ("title", "file", "symbols", "points", "part") if key not in row]
+        unknown = sorted(set(row) - {"id", "part", "title", "file", "symbols", "points"} - _OPTIONAL_KEYS)
+        if missing or unknown:
+            raise wrong(task_id, f"missing {', '.join(missing)}" if missing else f"unknown key {', '.join(unknown)}")
+        if task_id in {task.id for task in tasks}:
+            raise wrong(task_id, "appears twice")
+        if row["file"] not in FILES:
+            raise wrong(task_id, f"file must be one of {', '.join(FILES)}, not {row['file']!r}")
+        try:
+            parts = tuple(Part(**part) for part in row["part"])
+        except TypeError as error:
+            raise wrong(task_id, f"a part is written wrongly ({error})") from None
+        if any(not isinstance(value, int) or value < 0 for value in (row["points"], *(part.points for part in parts))):
+            raise wrong(task_id, "points must be whole numbers, 0 or more")
+        if sum(part.points for part in parts) != row["points"]:
+            raise wrong(task_id, f"its parts sum to {sum(part.points for part in parts)}, not to {row['points']}")
+        tasks.append(
+            Task(
+                id=task_id,
+                title=row["title"],
+                file=row["file"],
+                symbols=tuple(row["symbols"]),
+                points=row["points"],
+                parts=parts,
+                needs=tuple(row.get("needs", ())),
+                given=row.get("given", False),
+                optional=row.get("optional", False),
+                seconds=row.get("seconds", raw.get("limits", {}).get("seconds", 20)),
+                forbidden=tuple(row.get("forbidden", ())),
+            )
+        )
+    for task in tasks:
+        for needed in task.needs:
+            if needed not in {other.id for other in tasks}:
+                raise wrong(task.id, f"needs a task {needed!r} that is not in the table")
+    total = raw.get("total", 100)
+    base = sum(task.points for task in tasks if not task.optional)
+    if base != total:
+        line = text[: text.find("total")].count("\n") + 1
+        raise KitError(f"{path}:{line}: the points of the tasks sum to {base}, not to total = {total}")
+    if not any(task.points for task in tasks if not task.given):
+        raise KitError(f"{path}:1: every task is given, nothing is left to grade")
+    return TaskTable(
+        tasks=tuple(_points_in_force(tasks, total)),
+        total=total,
+        memory_gib=raw.get("limits", {}).get("memory_gib", 4),
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+_OPTIONAL_KEYS = {"needs", "given", "optional", "seconds", "forbidden"}
+
+
+def _points_in_force(tasks: list[Task], total: int) -> list[Task]:
+    """Spread `total` over the tasks that are not given, in proportion to their points, in whole points."""
+    active = [task for task in tasks if not task.given]
+    points = dict(zip((task.id for task in active), _share([task.points for task in active], total), strict=True))
+    result = []
+    for task in tasks:
+        if task.given:
+            result.append(task)
+            continue
+        shares = _share([part.points for part in task.parts], points[task.id])
+        parts = tuple(replace(part, points=share) for part, share in zip(task.parts, shares, strict=True))
+        result.append(replace(task, points=points[task.id], parts=parts))
+    return result
+
+
+def _share(weights: list[int], total: int) -> list[int]:
+    """Split `total` into whole numbers in proportion to `weights` (largest remainder, earlier first on ties)."""
+    exact = [Fraction(weight * total, sum(weights)) for weight in weights]
+    shares = [int(value) for value in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (shares[i] - exact[i], i))
+    for i in by_remainder[: total - sum(shares)]:
+        shares[i] += 1
+    return shares

@@ -1,0 +1,141 @@
+"""The zygote imports torch once and forks a fresh process for every probe.
+
+Control messages (one datagram each, JSON) between the trusted side and the zygote:
+    trusted -> zygote   {"op": "probe", "limits": {...}} with two file descriptors: the probe's channel and its output
+                        {"op": "kill"} while a probe runs
+    zygote -> trusted   {"ready": true} once, then for each probe {"status": wait status, "survivors": bool}
+The frames of a probe travel on its own channel; the zygote never sees them, and a probe never sees the control socket.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+
+import torch
+import torchvision.models.feature_extraction
+import torchvision.ops  # noqa: F401 - imported here so that no probe has to
+
+from .child import run_probe
+from .models import offline_models
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+
+
+def serve(control_fd: int) -> None:
+    """Answer probe requests until the trusted side closes the control socket."""
+    control = socket.socket(fileno=control_fd)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives its grader
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # daemons that a submission leaves behind become our children
+    libc.prctl(_PR_SET_DUMPABLE, 0)  # a probe can neither trace this process nor read its memory
+    torch.set_num_threads(1)
+    control.send(json.dumps({"ready": True}).encode())
+    with offline_models():
+        _serve_probes(control)
+
+
+def _serve_probes(control: socket.socket) -> None:
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, 1 << 16, 2)
+        if not message:
+            return
+        request = json.loads(message)
+        if request["op"] != "probe":
+            continue  # a late "kill" for a probe that has just ended
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _enter_probe(*fds, request["limits"])
+        for fd in fds:
+            os.close(fd)
+        status = _wait(pid, control)
+        control.send(json.dumps({"status": status, "survivors": not _reap_all()}).encode())
+
+
+def _enter_probe(channel_fd: int, output_fd: int, limits: dict) -> None:
+    """In the fork: give up what the zygote has, accept the limits, run the probe, and end."""
+    code = 1
+    try:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (output_fd, 1), (output_fd, 2)):
+            os.dup2(source, target)
+        os.close(nothing)
+        os.close(output_fd)
+        for name, value in limits.items():
+            kind = getattr(resource, name, None)
+            if kind is not None:
+                _, hard = resource.getrlimit(kind)
+                if name == "RLIMIT_DATA":
+                    value += _data_bytes()  # the limit is for what the submission adds
+                allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.setrlimit(kind, (allowed, allowed))
+        run_probe(socket.socket(fileno=channel_fd))
+        code = 0
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:
+                code = code or 1
+        os._exit(code)
+
+
+def _data_bytes() -> int:
+    """Private memory of this process, as RLIMIT_DATA counts it."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmData"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _wait(pid: int, control: socket.socket) -> int:
+    """Return the wait status of the probe; kill it when the trusted side asks or goes away."""
+    try:
+        ended = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        ended = None  # an old kernel: look every few milliseconds instead
+    watched = [control] if ended is None else [control, ended]
+    try:
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return status
+            ready, _, _ = select.select(watched, [], [], 0.005 if ended is None else 60)
+            if control in ready:
+                os.kill(pid, signal.SIGKILL)
+                if not control.recv(1 << 16):
+                    _reap_all()
+                    os._exit(0)
+    finally:
+        if ended is not None:
+            os.close(ended)
+
+
+def _reap_all(seconds: float = 2.0) -> bool:
+    """Kill and collect everything that a probe left behind; False when some process could not be caught in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children") as children:
+                pids = [int(pid) for pid in children.read().split()]
+        except OSError:
+            pids = []
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return True
+        time.sleep(0.001)
+    return False
