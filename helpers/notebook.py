@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 STUDENT_FILES = ("common.py", "one_stage_detector.py")
+NOTEBOOK_NAME = "one_stage_detector.ipynb"
 # Folders that may hold files of these names and are never somebody's work.
 SKIPPED = {"solutions", "tests", "build", "dist", "node_modules", "__pycache__", "__MACOSX"}
 SEARCH_DEPTH = 4  # Drive is slow to list: look at MyDrive/a/b/c/d and no deeper
@@ -29,6 +30,7 @@ class Workspace:
     assignment: Path  # the two files that you edit
     output: Path  # checkpoints, pictures and the zip to hand in; on Drive when in Colab
     data: Path  # images; a local disk when in Colab, since Drive is slow with many small files
+    notebook: Path | None  # the file of this notebook, where it could be found
     device: str  # "cuda" or "cpu"
     in_colab: bool
 
@@ -56,11 +58,12 @@ def set_up(ask: Callable[[str], str] | None = None) -> Workspace:
     # The checks, which run in another process, and a second run of this cell find the same folder.
     os.environ["FCOS_ASSIGNMENT"] = str(assignment)
     _put_first_on_path(assignment)
-    _turn_on_autoreload()
+    _prepare_shell()
     workspace = Workspace(
         assignment=assignment,
         output=writable_folder(assignment / "runs"),
         data=_data_folder(in_colab),
+        notebook=_find_notebook(assignment),
         device=_device(),
         in_colab=in_colab,
     )
@@ -189,15 +192,27 @@ def _put_first_on_path(assignment: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _turn_on_autoreload() -> None:
-    """Let every cell see the files as they are on disk, where IPython runs the show."""
-    if "IPython" not in sys.modules:
+def _prepare_shell() -> None:
+    """Let every cell see the files as they are on disk, show figures, and say in one line that a task is still open."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
         return
-    shell = sys.modules["IPython"].get_ipython()
-    if shell is not None:
-        if not any("autoreload" in name for name in shell.extension_manager.loaded):
-            shell.run_line_magic("load_ext", "autoreload")
-        shell.run_line_magic("autoreload", "2")
+    if not any("autoreload" in name for name in shell.extension_manager.loaded):
+        shell.run_line_magic("load_ext", "autoreload")
+    shell.run_line_magic("autoreload", "2")
+    shell.run_line_magic("matplotlib", "inline")
+    shell.set_custom_exc((NotImplementedError,), _show_open_task)
+
+
+def _show_open_task(shell, kind, error, traceback, tb_offset=None) -> None:
+    """Handle a cell that ran into a task that is not written yet; every other error keeps its traceback."""
+    if not str(error).startswith("Task "):
+        shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
+        return
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    place = f"{Path(traceback.tb_frame.f_code.co_filename).name}, line {traceback.tb_lineno}"
+    print(f"{error} is still to be written ({place}). Write it, then run this cell again.")
 
 
 def _install_missing() -> None:
@@ -219,6 +234,16 @@ def _data_folder(in_colab: bool) -> Path:
         return Path(named).resolve()  # it is complete, so that it may be read-only
     default = Path("/content/fcos-data") if in_colab else Path(__file__).resolve().parent.parent / "data"
     return writable_folder(Path(named).resolve() if named else default)
+
+
+def _find_notebook(assignment: Path) -> Path | None:
+    """The file of this notebook: what Jupyter says, else the file of its usual name near the assignment."""
+    session = Path(os.environ.get("JPY_SESSION_NAME", ""))
+    nearby = [folder / NOTEBOOK_NAME for folder in (assignment, assignment.parent, assignment.parent / "notebooks")]
+    for path in (session, Path.cwd() / NOTEBOOK_NAME, *nearby):
+        if path.suffix == ".ipynb" and path.is_file():
+            return path.resolve()
+    return None
 
 
 def _greet(assignment: Path) -> None:

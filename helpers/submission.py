@@ -98,6 +98,10 @@ def make_submission(
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "files": {file: _fingerprint(content) for file, content in contents.items()},
     }
+    if notebook is not None:
+        manifest["notebook_has_outputs"] = any(
+            cell.get("outputs") for cell in json.loads(contents[NOTEBOOK_NAME])["cells"]
+        )
     contents["manifest.json"] = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
     path = Path(output_dir or folder) / f"{student_id}_fcos.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +160,8 @@ def describe_submission(path: str | Path) -> str:
     manifest = verify_submission(path)
     rows = [f"  {file:<26} {entry['bytes'] / 1024:10.1f} KiB" for file, entry in manifest["files"].items()]
     head = f"{path}\n  of {manifest['name']} ({', '.join(manifest['student_ids'])}), opened again and complete:"
+    if not manifest.get("notebook_has_outputs", True):
+        rows.append("  The notebook was saved without its outputs: save it (Ctrl+S) and run this cell again.")
     return "\n".join([head, *rows])
 
 
@@ -187,11 +193,9 @@ def _python_problems(file: str, path: Path) -> list[str]:
 
 def _notebook_problems(file: str, path: Path) -> list[str]:
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError, TypeError):
         return [f"{file} is not a notebook: save it (Ctrl+S) and run this cell again"]
-    if not any(cell.get("outputs") for cell in cells):
-        return [f"{file} was saved without outputs: run all cells, save it (Ctrl+S) and run this cell again"]
     return []
 
 

@@ -1,0 +1,96 @@
+"""Pictures of training targets: which location must predict which box, and what it must regress.
+
+Every function takes plain tensors and returns a matplotlib figure.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from helpers.drawing import BLUE, GREEN, ORANGE, PINK, RED, SKY, YELLOW, as_picture, draw_boxes, new_figure, show_image
+
+# One colour for each box; on photographs all of them are told apart, also with colour-blind eyes.
+BOX_COLORS = (ORANGE, SKY, PINK, YELLOW, GREEN, RED, BLUE)
+
+
+def matching_figure(image, locations: Mapping, matched: Mapping, idx_to_class: Mapping[int, str], title: str = ""):
+    """Show the positive locations of every level in the colour of the box that they must predict.
+
+    Args:
+        image: as in `detection_visualizer`.
+        locations: level -> (L, 2), x and y in pixels.
+        matched: level -> (L, 5), the box and class of each location, -1 for background.
+        idx_to_class: class index -> name.
+        title: above all.
+
+    Returns:
+        A matplotlib figure with one panel for each level.
+    """
+    picture = as_picture(image)
+    matched = {level: torch.as_tensor(rows).detach().cpu() for level, rows in matched.items()}
+    rows = torch.cat(list(matched.values()))
+    boxes = torch.unique(rows[rows[:, 4] >= 0], dim=0)  # (M, 5), those that any location was given
+    title = title or "Coloured points must predict the box of their colour; grey points are background"
+    height = 4.2 * picture.shape[0] / picture.shape[1] + 0.9
+    figure, axes = new_figure(1, len(matched), 4.2 * len(matched), height, title)
+    for axis, (level, target) in zip(axes.flat, matched.items()):
+        points = torch.as_tensor(locations[level]).detach().cpu().numpy() - 0.5
+        positive = int((target[:, 4] >= 0).sum())
+        show_image(axis, picture, f"{level}: {positive} of {len(target)} locations are positive")
+        axis.scatter(*points.T, s=5, color="0.75", edgecolors="black", linewidths=0.3)
+        for n, box in enumerate(boxes):
+            color = BOX_COLORS[n % len(BOX_COLORS)]
+            mine = (target == box).all(dim=1).numpy()
+            style = {"color": color, "linestyle": "-" if mine.any() else ":"}
+            draw_boxes(axis, box[None, :4], style, [idx_to_class[int(box[4])]])
+            axis.scatter(*points[mine].T, s=26, color=color, edgecolors="black", linewidths=0.7)
+    return figure
+
+
+def ltrb_figure(image, locations: Mapping, deltas: Mapping, strides: Mapping[str, int], title: str = ""):
+    """Draw what some positive locations must regress: an arrow from the location to each side of its box.
+
+    Args:
+        image: as in `detection_visualizer`.
+        locations: level -> (L, 2), x and y in pixels.
+        deltas: level -> (L, 4), distances to left, top, right and bottom in strides, -1 for background.
+        strides: level -> pixels.
+        title: above it.
+
+    Returns:
+        A matplotlib figure with one panel for each level that has a positive location; one panel without arrows where
+        there is none at all.
+    """
+    picture = as_picture(image)
+    positive = {level: np.flatnonzero((delta >= 0).all(dim=1).cpu().numpy()) for level, delta in deltas.items()}
+    levels = [level for level, chosen in positive.items() if len(chosen)] or list(deltas)[:1]
+    title = title or "Each location regresses four distances, in strides: left, top, right, bottom"
+    height = 4.2 * picture.shape[0] / picture.shape[1] + 0.9
+    figure, axes = new_figure(1, len(levels), 4.2 * max(len(levels), 2), height, title)
+    for axis, level in zip(axes.flat, levels):
+        chosen = positive[level]
+        show_image(axis, picture, f"{level}, stride {strides[level]}")
+        # A location away from the middle shows best that the four distances differ.
+        for n in chosen[len(chosen) // 3 : len(chosen) // 3 + 1]:
+            x, y = (torch.as_tensor(locations[level])[n].cpu() - 0.5).tolist()
+            left, top, right, bottom = deltas[level][n].tolist()
+            s = strides[level]
+            draw_boxes(
+                axis,
+                [[x - left * s + 0.5, y - top * s + 0.5, x + right * s + 0.5, y + bottom * s + 0.5]],
+                {"color": SKY, "linestyle": "-"},
+            )
+            for name, value, dx, dy in (
+                ("l", left, -left, 0),
+                ("t", top, 0, -top),
+                ("r", right, right, 0),
+                ("b", bottom, 0, bottom),
+            ):
+                end = (x + dx * s, y + dy * s)
+                axis.annotate("", end, (x, y), arrowprops={"arrowstyle": "->", "color": ORANGE, "linewidth": 2})
+                middle = ((x + end[0]) / 2, (y + end[1]) / 2)
+                label = {"facecolor": ORANGE, "edgecolor": "none", "pad": 1.2, "alpha": 0.9}
+                axis.annotate(f"{name} {value:.1f}", middle, ha="center", va="center", fontsize=8, bbox=label)
+            axis.scatter([x], [y], s=36, color=YELLOW, edgecolors="black", linewidths=0.8, zorder=3)
+    return figure
