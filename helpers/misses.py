@@ -22,7 +22,7 @@ class Misses:
         return len(self.missed) + len(self.wrong)
 
 
-def find_misses(prediction, truth, score_threshold: float = 0.3, iou_threshold: float = 0.5) -> Misses:
+def find_misses(prediction, truth, score_threshold: float = 0.4, iou_threshold: float = 0.5) -> Misses:
     """Compare the detections of one image with its objects.
 
     Args:
@@ -49,7 +49,7 @@ def miss_gallery(
     predictions: Mapping[int, tuple],
     ground_truth: Mapping[int, tuple],
     idx_to_class: Mapping[int, str],
-    score_threshold: float = 0.3,
+    score_threshold: float = 0.4,
     count: int = 8,
     columns: int = 4,
 ):

@@ -14,23 +14,26 @@ from helpers.drawing import BLUE, GREEN, ORANGE, PINK, RED, SKY, YELLOW, as_pict
 BOX_COLORS = (ORANGE, SKY, PINK, YELLOW, GREEN, RED, BLUE)
 
 
-def matching_figure(image, locations: Mapping, matched: Mapping, idx_to_class: Mapping[int, str], title: str = ""):
+def matching_figure(
+    image, locations: Mapping, matched: Mapping, gt_boxes, idx_to_class: Mapping[int, str], title: str = ""
+):
     """Show the positive locations of every level in the colour of the box that they must predict.
 
     Args:
         image: as in `detection_visualizer`.
         locations: level -> (L, 2), x and y in pixels.
         matched: level -> (L, 5), the box and class of each location, -1 for background.
+        gt_boxes: (M, 5), all boxes of the image; rows of -1 are padding.
         idx_to_class: class index -> name.
         title: above all.
 
     Returns:
-        A matplotlib figure with one panel for each level.
+        A matplotlib figure with one panel for each level; a box without a location on that level is dotted.
     """
     picture = as_picture(image)
     matched = {level: torch.as_tensor(rows).detach().cpu() for level, rows in matched.items()}
-    rows = torch.cat(list(matched.values()))
-    boxes = torch.unique(rows[rows[:, 4] >= 0], dim=0)  # (M, 5), those that any location was given
+    boxes = torch.as_tensor(gt_boxes).detach().cpu()
+    boxes = boxes[boxes[:, 4] >= 0]
     title = title or "Coloured points must predict the box of their colour; grey points are background"
     height = 4.2 * picture.shape[0] / picture.shape[1] + 0.9
     figure, axes = new_figure(1, len(matched), 4.2 * len(matched), height, title)
@@ -71,8 +74,9 @@ def ltrb_figure(image, locations: Mapping, deltas: Mapping, strides: Mapping[str
     for axis, level in zip(axes.flat, levels):
         chosen = positive[level]
         show_image(axis, picture, f"{level}, stride {strides[level]}")
-        # A location away from the middle shows best that the four distances differ.
-        for n in chosen[len(chosen) // 3 : len(chosen) // 3 + 1]:
+        # Neither at the middle, where the distances are equal, nor at the border, where an arrow has no room.
+        room = deltas[level][chosen].amin(dim=1).argsort().cpu().numpy()
+        for n in chosen[room][3 * len(chosen) // 4 :][:1]:
             x, y = (torch.as_tensor(locations[level])[n].cpu() - 0.5).tolist()
             left, top, right, bottom = deltas[level][n].tolist()
             s = strides[level]

@@ -322,7 +322,8 @@ def locations_of(image):
     return get_fpn_location_coords(shapes, STRIDES)
 
 
-_, image, gt_boxes = whole_train_set[2]
+# At 224 pixels all three levels have something to do.
+_, image, gt_boxes = VOC2007DetectionTiny(data_root, "train", image_size=224)[2]
 location_grid(image, locations_of(image), gt_boxes)
 
 # %% [markdown] id="matching-rules"
@@ -352,14 +353,16 @@ check("2.5")
 
 # %% [markdown] id="levels-text"
 # Which level takes which box? In each panel, the coloured points are the positives of that level, and the colour tells
-# which box they must predict. Grey points are background.
+# which box they must predict. Grey points are background, and a dotted box has no location on that level. Follow the
+# largest box: near its middle the largest distance is smaller than at its border, so one box can use two levels.
 
 # %% id="levels"
 from helpers.targets import matching_figure
 from one_stage_detector import fcos_match_locations_to_gt
 
 locations = locations_of(image)
-matching_figure(image, locations, fcos_match_locations_to_gt(locations, STRIDES, gt_boxes), idx_to_class)
+matched = fcos_match_locations_to_gt(locations, STRIDES, gt_boxes)
+matching_figure(image, locations, matched, gt_boxes, idx_to_class)
 
 # %% [markdown] id="ambiguous-text"
 # **Ambiguous locations.** Two boxes of about the same size, one over the other. The points in the overlap could serve
@@ -369,7 +372,8 @@ matching_figure(image, locations, fcos_match_locations_to_gt(locations, STRIDES,
 overlapping = torch.tensor([[16.0, 24.0, 88.0, 104.0, 3.0], [56.0, 48.0, 120.0, 112.0, 12.0]])
 blank = torch.full((3, 128, 128), 0.9)
 locations = locations_of(blank)
-matching_figure(blank, locations, fcos_match_locations_to_gt(locations, STRIDES, overlapping), idx_to_class)
+matched = fcos_match_locations_to_gt(locations, STRIDES, overlapping)
+matching_figure(blank, locations, matched, overlapping, idx_to_class)
 
 # %% [markdown] id="q-matching"
 # **Question 3.** Positive and negative samples: about what share of all locations is positive in the pictures above?
@@ -424,7 +428,6 @@ check("2.3")
 from helpers.targets import ltrb_figure
 from one_stage_detector import fcos_apply_deltas_to_locations, fcos_get_deltas_from_locations
 
-_, image, gt_boxes = whole_train_set[2]
 locations = locations_of(image)
 matched = fcos_match_locations_to_gt(locations, STRIDES, gt_boxes)
 for level, stride in STRIDES.items():
@@ -465,6 +468,7 @@ check("2.4")
 from helpers.visualize import centerness_map
 from one_stage_detector import fcos_make_centerness_targets
 
+locations = locations_of(image)
 largest = ((gt_boxes[:, 2] - gt_boxes[:, 0]) * (gt_boxes[:, 3] - gt_boxes[:, 1])).argmax()
 box = gt_boxes[largest]
 inside = fcos_get_deltas_from_locations(locations["p3"], box.expand(len(locations["p3"]), 5), STRIDES["p3"])
@@ -537,7 +541,7 @@ def make_detector():
 
 reset_seed(0)
 few = Subset(whole_train_set, range(8 if QUICK_RUN else 10))
-overfit_iters = min(100 if QUICK_RUN else 500, MAX_ITERS)
+overfit_iters = min(80 if QUICK_RUN else 500, MAX_ITERS)
 overfit_recipe = {**RECIPE, "learning_rate": 0.05 if QUICK_RUN else 5e-3}
 small_detector = make_detector()
 history = train_detector(
