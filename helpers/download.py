@@ -1,0 +1,162 @@
+"""PASCAL VOC 2007 on this machine: from an archive that is there already, or from the first mirror that has it."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from helpers.fetch import DownloadError, RemoteFile, fetch, is_intact
+from helpers.unpack import unpack
+
+MANIFEST = Path(__file__).resolve().parents[1] / "data" / "manifest.json"
+MIRROR_VARIABLE = "FCOS_VOC_MIRROR"
+ARCHIVE_ENDINGS = (".tar", ".zip", ".tar.gz", ".tgz", ".tar.bz2")
+# VOC's archives are not compressed; some room for those that are, and for blocks of the disk.
+UNPACKED_FACTOR = 1.3
+
+__all__ = ["DownloadError", "download_voc2007", "is_complete"]
+
+
+def download_voc2007(
+    root: str | Path,
+    which: str = "trainval",
+    archive: str | Path | None = None,
+    timeout: float = 20.0,
+    manifest: Mapping | None = None,
+) -> Path:
+    """Put VOC2007 into a folder; does nothing when it is there.
+
+    The addresses in the environment variable `FCOS_VOC_MIRROR` (one, or several with spaces between them) are tried
+    before the public mirrors. A broken-off download is continued by the next call.
+
+    Args:
+        root: folder that will hold `VOCdevkit/`; on Colab one on the local disk, not on Drive.
+        which: "trainval" or "test".
+        archive: a .tar or .zip with VOCdevkit in it, or a folder to look for one in, such as one on Drive.
+        timeout: seconds after which a silent mirror is given up.
+        manifest: what to get, in the form of `data/manifest.json`; `None` reads that file.
+
+    Returns:
+        `root` as a path, ready for `VOC2007DetectionTiny(root)`.
+
+    Raises:
+        DownloadError: it could not be had; the message says how to do it by hand.
+    """
+    root = Path(root)
+    manifest = json.loads(MANIFEST.read_text(encoding="utf-8")) if manifest is None else manifest
+    wanted = manifest["archives"][which]
+    file = RemoteFile(wanted["file"], wanted["bytes"], wanted["md5"])
+    if (root / "VOCdevkit" / "sample.json").exists():
+        raise DownloadError(f"{root} holds the generated sample; name another folder for VOC2007")
+    if is_complete(root, wanted["lists"]):
+        return root
+    root.mkdir(parents=True, exist_ok=True)
+
+    given = archive is not None and Path(archive).is_file()
+    for candidate in _archives_there(archive, file):
+        try:
+            # Under its own name it must be the original; any other is judged by what is in it.
+            if candidate.name == file.name and not is_intact(candidate, file):
+                raise DownloadError(f"{candidate} is damaged or incomplete: size or MD5 sum are wrong")
+            _install(candidate, root, wanted["lists"], most_bytes=4 * file.size)
+            return root
+        except DownloadError as error:
+            if given:
+                raise
+            print(f"{error}; going on without it")
+
+    mirrors = [*os.environ.get(MIRROR_VARIABLE, "").split(), *manifest["mirrors"]]
+    put_here_by_hand = (root / file.name).is_file()
+    there = max((p.stat().st_size for p in root.glob(f"{file.name}*")), default=0)
+    _check_space(root, file.size * (1 + UNPACKED_FACTOR) - there)
+    try:
+        fetched = fetch(file, mirrors, root, timeout)
+    except DownloadError as error:
+        raise DownloadError(f"{error}\n{_by_hand(file, root, mirrors)}") from error
+    _install(fetched, root, wanted["lists"], most_bytes=4 * file.size)
+    if not put_here_by_hand:
+        fetched.unlink()
+    return root
+
+
+def is_complete(root: str | Path, lists: Mapping[str, int]) -> bool:
+    """Tell whether a folder holds VOC2007 with all images and annotations of some lists.
+
+    Args:
+        root: folder with `VOCdevkit/`.
+        lists: name of a list in `ImageSets/Main` -> how many images it has.
+
+    Returns:
+        Whether every list has that many images, and each of them a picture and an annotation.
+    """
+    voc = Path(root) / "VOCdevkit" / "VOC2007"
+    try:
+        pictures = set(os.listdir(voc / "JPEGImages"))
+        annotations = set(os.listdir(voc / "Annotations"))
+        for name, count in lists.items():
+            ids = (voc / "ImageSets" / "Main" / f"{name}.txt").read_text().split()
+            if len(ids) != count or not all(f"{i}.jpg" in pictures and f"{i}.xml" in annotations for i in ids):
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _archives_there(archive: str | Path | None, file: RemoteFile) -> list[Path]:
+    """The archive that the caller has named, or those in a folder whose names say that they may be the right one."""
+    if archive is None:
+        return []
+    archive = Path(archive)
+    if archive.is_file():
+        return [archive]
+    if not archive.is_dir():
+        raise DownloadError(f"there is no archive and no folder {archive}")
+    found = [p for p in sorted(archive.iterdir()) if _may_be(p.name.lower(), file.name.lower())]
+    return sorted(found, key=lambda p: p.name != file.name)  # the original first
+
+
+def _may_be(name: str, wanted: str) -> bool:
+    """Tell by its name whether an archive may hold what is wanted: one of the test images never holds trainval."""
+    is_test = "test" in wanted
+    return name.endswith(ARCHIVE_ENDINGS) and "voc" in name and "2012" not in name and ("test" in name) == is_test
+
+
+def _check_space(root: Path, needed: float) -> None:
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise DownloadError(f"VOC2007 needs {needed / 1e6:.0f} MB in {root}, but only {free / 1e6:.0f} MB are free")
+
+
+def _install(archive: Path, root: Path, lists: Mapping[str, int], most_bytes: int) -> None:
+    """Unpack beside the final place, look whether it is all there, and move it; the lists come last.
+
+    So whoever finds the lists finds the images that they name, also when this was interrupted.
+    """
+    _check_space(root, archive.stat().st_size * UNPACKED_FACTOR)
+    work = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=root))
+    try:
+        unpack(archive, work, below="VOCdevkit", limit=most_bytes)
+        if not is_complete(work, lists):
+            counts = ", ".join(f"{count} images in {name}.txt" for name, count in lists.items())
+            raise DownloadError(f"{archive} does not hold the whole of VOC2007: expected {counts}, with annotations")
+        source, target = work / "VOCdevkit" / "VOC2007", root / "VOCdevkit" / "VOC2007"
+        files = sorted((p for p in source.rglob("*") if p.is_file()), key=lambda p: ("ImageSets" in p.parts, p))
+        for path in files:
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
+    except ValueError as error:
+        raise DownloadError(str(error)) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _by_hand(file: RemoteFile, root: Path, mirrors: list[str]) -> str:
+    addresses = "\n".join(f"  {mirror.rstrip('/')}/{file.name}" for mirror in mirrors)
+    return (
+        f"By hand: get {file.name} ({file.size / 1e6:.0f} MB, MD5 {file.md5}) with a browser from one of\n{addresses}\n"
+        f"or from your course, put it into {root.resolve()} and try again. If it lies elsewhere, pass archive=FILE or "
+        f"archive=FOLDER; if your course has a mirror, set {MIRROR_VARIABLE} to its address."
+    )
