@@ -1,4 +1,4 @@
-"""A case: a probe, the inputs it gets and the result that is right. Stored without pickle, byte-identical on the same versions."""
+"""A case: a probe, its inputs and the right result. Stored without pickle, byte-identical on the same versions."""
 
 import json
 from dataclasses import dataclass

@@ -27,10 +27,11 @@ def grading_session(
     tasks: set[str] | None = None,
     public_only: bool = False,
     worker: Worker | None = None,
+    as_student: bool = False,
 ) -> Iterator:
     """Lay out a submission, start its worker, and yield the `Grading` plugin for pytest.
 
-    The worker imports torch while this process does the same, on the other core.
+    The worker imports torch while this process does the same, on the other core. See `grade` for the arguments.
     """
     table = table or load_tasks()
     for task_id in tasks or ():
@@ -43,7 +44,7 @@ def grading_session(
         from autograder.plugin import Grading  # imports torch
 
         upstream = None
-        if has_oracle():
+        if has_oracle() and not as_student:
             from autograder.oracle import Upstream
 
             upstream = Upstream()
@@ -57,6 +58,7 @@ def grade(
     public_only: bool = False,
     worker: Worker | None = None,
     on_result=None,
+    as_student: bool = False,
 ) -> dict:
     """Grade one submission.
 
@@ -67,9 +69,13 @@ def grade(
         public_only: leave out hidden tests and the points of hidden parts.
         worker: to use; by default a new one that ends with this call.
         on_result: called with (task id, part id, TestResult) as each test ends.
+        as_student: public tests only, and calls of other tasks' functions go to the submission's own, as they must
+        where
+            there is no reference.
 
     Returns:
-        The results, ready for JSON: total, max_total, isolation, seed, versions, and every expected task whatever happened.
+        The results, ready for JSON: total, max_total, isolation, seed, versions, and every expected task whatever
+        happened.
 
     Raises:
         KitError: there is nothing to grade at `path`, or the kit itself is broken.
@@ -77,8 +83,9 @@ def grade(
     import pytest
 
     table = table or load_tasks()
-    public_only = public_only or not has_oracle()
-    with grading_session(path, table, tasks, public_only, worker) as session:
+    as_student = as_student or not has_oracle()
+    public_only = public_only or as_student
+    with grading_session(path, table, tasks, public_only, worker, as_student) as session:
         session.on_result = on_result
         folders = [str(GRADED / "public")] + ([] if public_only else [str(GRADED / "hidden")])
         output = io.StringIO()

@@ -1,7 +1,7 @@
 """The pytest plugin behind `kit grade` and `python -m pytest autograder --submission PATH`.
 
-It gives graded tests their fixtures and collects what became of each part of each task. The results are composed from the
-table of tasks: a part whose tests did not all run and pass earns nothing, whatever happened.
+It gives graded tests their fixtures and collects what became of each part of each task. The results are composed from
+the table of tasks: a part whose tests did not all run and pass earns nothing, whatever happened.
 """
 
 import zlib
@@ -124,7 +124,7 @@ class Grading:
     def pytest_runtest_makereport(self, item, call):
         """Record the result of each graded test."""
         outcome = yield
-        if call.when == "setup" and call.excinfo is None or call.when == "teardown":
+        if (call.when == "setup" and call.excinfo is None) or call.when == "teardown":
             return
         del outcome
         task_id, part_id = item.get_closest_marker("task").args

@@ -1,4 +1,4 @@
-"""Shows results: a table in the terminal, a page in the browser. Everything that a submission could have written is escaped."""
+"""Shows results, in the terminal and the browser. Everything that a submission could have written is escaped."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -30,7 +30,7 @@ def print_results(results: dict, console) -> None:
 
 
 def one_line(text: str) -> str:
-    """Return text without line breaks and control characters, so that it can neither forge a row nor color the terminal."""
+    """Return text without line breaks and control characters: it can neither forge a row nor color the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -6,7 +6,8 @@ import sys
 
 from autograder.errors import KitError
 
-# command -> (module, one line of help). A command's module is imported only when it runs, so that `kit --help` is instant.
+# command -> (module, one line of help). A command's module is imported only when it runs, so that `kit --help` is
+# instant.
 COMMANDS = {
     "build": ("tools.build", "write assignment/ and notebooks/ from solutions/"),
     "reference": ("tools.reference", "regenerate the reference tensors of the graded tests"),

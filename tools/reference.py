@@ -32,7 +32,9 @@ def overfit(generator):
 
 def configure(parser):
     """Add the command's arguments."""
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a stored reference differs")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 when a stored reference differs"
+    )
 
 
 def run(args) -> int:

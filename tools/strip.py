@@ -1,8 +1,8 @@
 """Turn a solution file into the file that students receive.
 
-A block between `# BEGIN SOLUTION <task>` and `# END SOLUTION <task>` becomes a TODO comment and a `NotImplementedError` that
-name the task. Lines of the block that begin with `#:` are the text of the TODO. A block of a given task stays, without its
-markers and `#:` lines.
+A block between `# BEGIN SOLUTION <task>` and `# END SOLUTION <task>` becomes a TODO comment and a `NotImplementedError`
+that name the task. Lines of the block that begin with `#:` are the text of the TODO. A block of a given task stays,
+without its markers and `#:` lines.
 """
 
 import re
@@ -47,7 +47,9 @@ def strip_solutions(text: str, path: Path | str, table: TaskTable) -> str:
             raise KitError(f"{path}:{number}: the marker names an unknown task {task_id!r}")
         if marker["edge"] == "BEGIN":
             if opened is not None:
-                raise KitError(f"{path}:{number}: BEGIN inside the block of task {opened[0]} that line {opened[1]} opened")
+                raise KitError(
+                    f"{path}:{number}: BEGIN inside the block of task {opened[0]} that line {opened[1]} opened"
+                )
             opened, block = (task_id, number, marker["indent"]), []
             continue
         if opened is None:
@@ -60,7 +62,9 @@ def strip_solutions(text: str, path: Path | str, table: TaskTable) -> str:
             output += [content for content in block if not content.strip().startswith("#:")]
         else:
             if not hints:
-                raise KitError(f"{path}:{opened[1]}: the block of task {task_id} has no '#:' line that tells what to do")
+                raise KitError(
+                    f"{path}:{opened[1]}: the block of task {task_id} has no '#:' line that tells what to do"
+                )
             output += _stub(task_id, task.title, " ".join(hints), indent)
         opened = None
     if opened is not None:
