@@ -179,7 +179,9 @@ def _put_first_on_path(assignment: Path) -> None:
     """Import the student's files from `assignment` and nowhere else."""
     kit = next((p for p in (assignment, *assignment.parents) if (p / "helpers" / "notebook.py").is_file()), None)
     first = [str(p) for p in dict.fromkeys((assignment, kit)) if p is not None]
-    sys.path[:] = first + [entry for entry in sys.path if entry not in first]
+    # Last, so that it shadows nothing: names that submissions of the original assignment import.
+    last = [str(kit / "helpers" / "legacy")] if kit is not None else []
+    sys.path[:] = first + [entry for entry in sys.path if entry not in first + last] + last
     modules = {Path(name).stem: assignment for name in STUDENT_FILES}
     if kit is not None:
         modules |= {"helpers": kit, "autograder": kit}
