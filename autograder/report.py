@@ -3,7 +3,13 @@
 from rich.markup import escape
 from rich.table import Table
 
-_LOOK = {"passed": "green", "partial": "yellow", "failed": "red", "not implemented": "bright_black"}
+_LOOK = {
+    "passed": "green",
+    "partial": "yellow",
+    "failed": "red",
+    "not implemented": "bright_black",
+    "not graded": "bright_black",
+}
 
 
 def print_results(results: dict, console) -> None:

@@ -162,7 +162,7 @@ def load_tasks(path: Path | None = None) -> TaskTable:
     total = raw.get("total", 100)
     base = sum(task.points for task in tasks if not task.optional)
     if base != total:
-        line = text[: text.find("total")].count("\n") + 1
+        line = text[: re.search(r"^total\b", text, re.MULTILINE).start()].count("\n") + 1 if "total" in raw else 1
         raise KitError(f"{path}:{line}: the points of the tasks sum to {base}, not to total = {total}")
     if not any(task.points for task in tasks if not task.given):
         raise KitError(f"{path}:1: every task is given, nothing is left to grade")

@@ -1,0 +1,58 @@
+"""`check("2.3")` as the notebook calls it."""
+
+import pytest
+
+from autograder import check
+from autograder.errors import KitError
+from autograder.tasks import FILES, ROOT
+
+COMMON, DETECTOR = FILES
+
+
+def test_check_shows_points_of_the_solutions():
+    check.use(ROOT / "solutions")
+    card = check("2.2")
+    assert card.passed
+    assert (card.points, card.max_points) == (3, 3)
+    assert "background rows give -1 (1/1)" in str(card)
+
+
+def test_check_notices_an_edit_and_teaches(spoil, solution_copy):
+    check.use(solution_copy)
+    assert check("2.2").passed
+    spoil(DETECTOR, "y2 - y], dim=-1) / stride", "y2 - y], dim=-1)")
+    card = check("2.2")
+    assert not card.passed
+    text = " ".join(str(card).split())
+    assert "the worst at" in text
+    assert "The division by the stride is missing" in text
+
+
+def test_check_says_what_to_fix_first(spoil, solution_copy):
+    spoil(DETECTOR, ".clamp(min=0).sqrt().masked_fill", ".clamp(min=0).masked_fill")
+    check.use(solution_copy)
+    card = check("3.1")
+    statuses = {part["id"]: part["status"] for part in card.tasks[0]["parts"]}
+    assert statuses == {"loss-cls": "passed", "loss-box": "passed", "loss-ctr": "waiting"}
+    assert "fix 2.4 first" in str(card)
+
+
+def test_check_of_everything_adds_up(solution_copy):
+    check.use(solution_copy)
+    card = check.all()
+    assert card.passed
+    assert card.points == card.max_points > 40
+    assert "Task 3.2 has no public test" in card.note
+
+
+def test_check_escapes_what_a_submission_says(spoil, solution_copy):
+    spoil(DETECTOR, "    x, y = locations.unbind(dim=-1)\n    x1, y1", "    raise ValueError('<script>')\n    x1, y1")
+    check.use(solution_copy)
+    page = check("2.2")._repr_html_()
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+
+
+def test_check_names_a_folder_without_files(tmp_path):
+    with pytest.raises(KitError, match="holds neither"):
+        check.use(tmp_path)
