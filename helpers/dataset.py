@@ -43,7 +43,7 @@ class VOC2007DetectionTiny(Dataset):
         hflip: probability of mirroring an image.
         scale_jitter: smallest and largest factor on the size, such as (0.7, 1.4), drawn before a random crop.
         random_crop: crop anywhere, not at the centre; scale jitter implies it.
-        color_jitter: strength of random brightness, contrast and saturation (a tenth of it for hue), such as 0.3.
+        color_jitter: strength of random brightness, contrast and saturation, 0 to 1, such as 0.3.
         cache: keep images decoded and resized: "memory", or a folder on a local disk for a memory-mapped file that
             loader processes share; `None` decodes them each time.
 
@@ -225,8 +225,15 @@ def collate(batch: list[tuple[str, torch.Tensor, torch.Tensor]]) -> tuple[list[s
         padded with -1; H, W and M are the largest of the batch.
     """
     paths, images, targets = zip(*batch)
-    height, width = (max(image.shape[d] for image in images) for d in (1, 2))
-    rows = max(len(t) for t in targets)
-    images = [pad(i, (0, width - i.shape[2], 0, height - i.shape[1])) for i in images]
-    targets = [pad(t, (0, 0, 0, rows - len(t)), value=-1.0) for t in targets]
-    return list(paths), torch.stack(images), torch.stack(targets)
+    return list(paths), _stack(images, 0.0), _stack(targets, -1.0)
+
+
+def _stack(tensors: tuple[torch.Tensor, ...], value: float) -> torch.Tensor:
+    """Stack tensors of unequal shapes, filled up at their ends with `value`."""
+    shapes = {t.shape for t in tensors}
+    if len(shapes) == 1:
+        return torch.stack(tensors)
+    stacked = tensors[0].new_full((len(tensors), *(max(sides) for sides in zip(*shapes))), value)
+    for place, t in zip(stacked, tensors):
+        place[tuple(slice(side) for side in t.shape)] = t
+    return stacked

@@ -9,6 +9,7 @@ import http.client
 import os
 import re
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -119,8 +120,7 @@ def _transfer(url: str, file: RemoteFile, part: Path, start: int, timeout: float
     """Let wget get the bytes from `start` on, into a file of its own beside `part`."""
     import wget
 
-    progress = tqdm(total=file.size, initial=start, desc=file.name, unit="B", unit_scale=True)
-    with progress as bar, _installed(_Transfer(file, start, timeout, bar)):
+    with _installed(_Transfer(file, start, timeout)):
         wget.download(url, out=f"{part}.from{start}-", bar=None)
 
 
@@ -146,8 +146,8 @@ class _Transfer(urllib.request.BaseHandler):
 
     handler_order = 1001  # after urllib's own handler has dealt with redirects and errors
 
-    def __init__(self, file: RemoteFile, start: int, timeout: float, bar: tqdm):
-        self.file, self.start, self.timeout, self.bar = file, start, timeout, bar
+    def __init__(self, file: RemoteFile, start: int, timeout: float):
+        self.file, self.start, self.timeout = file, start, timeout
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
         request.timeout = self.timeout
@@ -166,7 +166,7 @@ class _Transfer(urllib.request.BaseHandler):
         if length is not None and self.start + int(length) != self.file.size:
             response.close()
             raise _Refused(f"it has {self.start + int(length)} bytes, expected {self.file.size}")
-        return _Watched(response, self.start, self.file.size, self.timeout, self.bar)
+        return _Watched(response, self.file, self.start, self.timeout)
 
     https_request, https_response = http_request, http_response
 
@@ -174,9 +174,10 @@ class _Transfer(urllib.request.BaseHandler):
 class _Watched:
     """A response that moves a progress bar and gives up when the server is too slow or sends too much."""
 
-    def __init__(self, response, start: int, size: int, timeout: float, bar: tqdm):
-        self.response, self.done, self.size, self.timeout, self.bar = response, start, size, timeout, bar
+    def __init__(self, response, file: RemoteFile, start: int, timeout: float):
+        self.response, self.done, self.size, self.timeout = response, start, file.size, timeout
         self.since, self.mark = time.monotonic(), start
+        self.bar = tqdm(total=file.size, initial=start, desc=file.name, unit="B", unit_scale=True)
 
     def read(self, amount: int) -> bytes:
         # read1 hands over what has arrived; read would wait for the whole block, however slowly it drips in.
@@ -191,6 +192,10 @@ class _Watched:
                 raise TimeoutError
             self.since, self.mark = time.monotonic(), self.done
         return block
+
+    def close(self) -> None:
+        self.bar.close()
+        self.response.close()
 
     def __getattr__(self, name: str):
         return getattr(self.response, name)
@@ -214,6 +219,8 @@ def _reason(error: Exception, timeout: float) -> str:
         return f"it answers {error.code} {error.reason}"
     if isinstance(error, urllib.error.ContentTooShortError | http.client.IncompleteRead | ConnectionResetError):
         return "it broke off"
+    if isinstance(cause, socket.gaierror):
+        return "its name cannot be looked up; is there a network?"
     if isinstance(cause, TimeoutError):
         return f"too slow: nothing, or less than {SLOWEST_RATE // 1024} kB/s, for {timeout:g} seconds"
     return str(cause) or type(cause).__name__
