@@ -1,0 +1,170 @@
+"""The notebook runs top to bottom from a clean student copy: with the solutions, and with the empty skeletons."""
+
+import re
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from student_copy import ROOT, execute, make_student_copy, pictures_of, text_of
+
+from autograder.tasks import load_tasks
+from tools.strip import strip_solutions
+
+# Cell -> what it must print with the solutions.
+PRINTED = {
+    "setup": [
+        "Hello from common.py!",
+        "Hello from one_stage_detector.py!",
+        "Hello from the helpers!",
+        "Assignment folder",
+    ],
+    "data": ["160 images to train on (16 in this run), 80 to validate", "image (3, 128, 128)"],
+    "backbone-shapes": ["c3 (2, 32, 20, 28) stride 8", "c5 (2, 320, 5, 7) stride 32"],
+    "fpn-shapes": ["p3 (2, 64, 20, 28) stride 8", "p5 (2, 64, 5, 7) stride 32"],
+    # 2 rows and 3 columns at stride 8, row by row, x first
+    "locations-by-hand": ["[ 4.,  4.]", "[12.,  4.]", "[20.,  4.]", "[ 4., 12.]"],
+    "head-shapes": ["'p3': (2, 560, 20)", "probability of a class before training: 0.010"],
+    "nms-compare": ["same order", "fine", "5000 boxes on cpu"],
+    "submit": ["of Ada Example (ada01), opened again and complete", "fcos_detector.pt"],
+}
+# Cell -> number of pictures.
+PICTURES = {
+    "look": 1,
+    "all-locations": 1,
+    "levels": 1,
+    "ambiguous": 1,
+    "round-trip": 1,
+    "centerness-map": 1,
+    "overfit": 1,
+    "train": 1,
+    "decode": 1,
+    "detections": 1,
+    "map": 3,
+}
+STUDENT = {"FCOS_NAME": "Ada Example", "FCOS_STUDENT_ID": "ada01"}
+
+
+def cells_by_id(notebook) -> dict:
+    return {cell.id: cell for cell in notebook.cells}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> dict[str, str]:
+    """One folder for the sample images of both runs."""
+    return {"FCOS_DATA": str(tmp_path_factory.mktemp("data"))}
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory, data):
+    """The folder and the executed notebook of a student who has solved everything."""
+    folder = make_student_copy(tmp_path_factory.mktemp("solved") / "my fcos (1)", ROOT / "solutions")
+    return folder, execute(folder / "one_stage_detector.ipynb", {**data, **STUDENT})
+
+
+@pytest.fixture(scope="module")
+def unsolved(tmp_path_factory, data):
+    """The same of a student who has not begun."""
+    source = tmp_path_factory.mktemp("skeleton")
+    table = load_tasks()
+    for name in ("common.py", "one_stage_detector.py"):
+        path = ROOT / "solutions" / name
+        (source / name).write_text(strip_solutions(path.read_text(encoding="utf-8"), path, table), encoding="utf-8")
+    folder = make_student_copy(tmp_path_factory.mktemp("unsolved") / "fcos", source)
+    return folder, execute(folder / "one_stage_detector.ipynb", {**data, **STUDENT}, allow_errors=True)
+
+
+@pytest.mark.timeout(900)
+def test_solved_notebook_prints_what_it_promises(solved):
+    cells = cells_by_id(solved[1])
+    for cell_id, expected in PRINTED.items():
+        text = text_of(cells[cell_id])
+        for part in expected:
+            assert part in text, f"{cell_id}: {part!r} is not in {text!r}"
+    for bad in ("DIFFERENT", "NOT the same"):
+        assert bad not in text_of(cells["nms-compare"])
+
+
+@pytest.mark.timeout(900)
+def test_solved_notebook_works_in_the_folder_that_it_lies_in(solved):
+    folder, notebook = solved
+    assert f"Assignment folder: {folder}" in text_of(cells_by_id(notebook)["setup"])
+
+
+@pytest.mark.timeout(900)
+def test_solved_notebook_passes_every_check(solved):
+    cells = cells_by_id(solved[1])
+    for task in load_tasks().graded:
+        public = sum(part.points for part in task.parts if not part.hidden)
+        text = text_of(cells["task-" + task.id.replace(".", "-")])
+        assert f"{public} of {public} points" in text, text
+        for sign in "✗◐…":
+            assert sign not in text
+    everything = sum(part.points for task in load_tasks().graded for part in task.parts if not part.hidden)
+    assert f"{everything} of {everything} points" in text_of(cells["check-all"])
+
+
+@pytest.mark.timeout(900)
+def test_solved_notebook_shows_its_pictures(solved):
+    assert {cell.id: pictures_of(cell) for cell in solved[1].cells if pictures_of(cell)} == PICTURES
+
+
+@pytest.mark.timeout(900)
+def test_solved_notebook_learns_its_images_by_heart(solved):
+    cells = cells_by_id(solved[1])
+    for cell_id in ("overfit", "train"):
+        first, last = map(float, re.search(r"loss ([\d.]+) -> ([\d.]+)", text_of(cells[cell_id])).groups())
+        assert last < 0.7 * first
+    # 84 % were measured; a detector that has learned nothing has less than 1 %.
+    assert float(re.search(r"mAP ([\d.]+) %", text_of(cells["map"])).group(1)) > 50
+
+
+@pytest.mark.timeout(900)
+def test_solved_notebook_leaves_a_zip_that_opens(solved):
+    folder, _ = solved
+    with zipfile.ZipFile(folder / "ada01_fcos.zip") as archive:
+        assert archive.testzip() is None
+        assert {"common.py", "one_stage_detector.py", "fcos_detector.pt", "manifest.json"} <= set(archive.namelist())
+        assert archive.read("common.py") == (folder / "common.py").read_bytes()
+
+
+@pytest.mark.timeout(900)
+def test_unsolved_notebook_shows_no_traceback_but_what_is_to_be_written(unsolved):
+    _, notebook = unsolved
+    errors = [
+        f"{cell.id}: {output.ename}: {output.evalue}"
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
+    assert errors == []
+    waiting = {cell.id: text_of(cell) for cell in notebook.cells if "still to be written" in text_of(cell)}
+    assert {"fpn-shapes", "locations-by-hand", "head-shapes", "overfit", "train", "nms-compare", "map"} <= set(waiting)
+    for text in waiting.values():
+        assert re.search(r"Task \d\.\d: .* is still to be written \(\w+\.py, line \d+\)", text)
+
+
+@pytest.mark.timeout(900)
+def test_unsolved_notebook_says_in_every_check_what_is_missing(unsolved):
+    cells = cells_by_id(unsolved[1])
+    for task in load_tasks().graded:
+        public = sum(part.points for part in task.parts if not part.hidden)
+        text = text_of(cells["task-" + task.id.replace(".", "-")])
+        assert f"0 of {public} points" in text
+        assert not public or "not implemented" in text or "first: this task builds on it" in text, text
+
+
+@pytest.mark.timeout(900)
+def test_unsolved_notebook_can_still_be_handed_in(unsolved):
+    text = text_of(cells_by_id(unsolved[1])["submit"])
+    assert "opened again and complete" in text
+    assert "fcos_detector.pt" not in text
+
+
+def test_student_copy_has_no_solutions(tmp_path):
+    # What the runs above rest on: nothing in the copy but what a student has.
+    folder = make_student_copy(tmp_path / "copy", ROOT / "assignment")
+    assert not list(folder.rglob("hidden"))
+    assert nbformat.read(folder / "one_stage_detector.ipynb", as_version=4).cells
+    for path in folder.glob("*.py"):
+        assert "SOLUTION" not in Path(path).read_text(encoding="utf-8")
