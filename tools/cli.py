@@ -13,6 +13,7 @@ COMMANDS = {
     "reference": ("tools.reference", "regenerate the reference tensors of the graded tests"),
     "grade": ("tools.grade", "grade one submission (a folder or a zip)"),
     "data": ("tools.data", "make the sample data set or fetch VOC2007"),
+    "release": ("tools.release", "build what students receive"),
     "demo": ("tools.demo", "grade a small class, train a detector, and show both on one page"),
 }
 
