@@ -102,10 +102,10 @@ def grade(
                 ],
                 plugins=[session],
             )
-        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
-            raise KitError(f"the graded tests could not be run:\n{output.getvalue().strip()}")
         if session.defect is not None:
             raise session.defect
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            raise KitError(f"the graded tests could not be run:\n{output.getvalue().strip()}")
         return _compose(session, tasks, public_only)
 
 

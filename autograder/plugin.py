@@ -75,6 +75,11 @@ class Grading:
     def __post_init__(self):
         self.seed = submission_seed(self.folder)
 
+    def pytest_collectreport(self, report):
+        """Keep what went wrong while graded tests were collected."""
+        if report.failed:
+            self.defect = KitError(f"a graded test cannot be imported: {report.longreprtext.strip()}")
+
     def pytest_collection_modifyitems(self, config, items):
         """Keep the tests that were asked for, in the order of the table."""
         order = {task.id: i for i, task in enumerate(self.table.graded)}

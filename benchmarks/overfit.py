@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "solutions"))
 
-from one_stage_detector import FCOS  # noqa: E402
+from helpers.inference import detect
+from one_stage_detector import FCOS
 
-from helpers.dataset import VOC2007DetectionTiny, collate  # noqa: E402
-from helpers.evaluation import evaluate_voc  # noqa: E402
-from helpers.inference import detect  # noqa: E402
-from helpers.seed import reset_seed  # noqa: E402
-from helpers.train import train_detector  # noqa: E402
+from helpers.dataset import VOC2007DetectionTiny, collate
+from helpers.evaluation import evaluate_voc
+from helpers.seed import reset_seed
+from helpers.train import train_detector
 
 
 def main():

@@ -156,12 +156,12 @@ def train_and_draw(recipe: Recipe, root: Path) -> tuple[dict[str, str], dict]:
     Returns:
         Pictures as data URIs by name, and the figures: mAP, AP of each class, losses.
     """
+    from helpers.inference import detect
     from torch.utils.data import DataLoader
 
     from autograder.oracle import load_solutions
     from helpers.dataset import VOC2007DetectionTiny, collate
     from helpers.evaluation import evaluate_voc
-    from helpers.inference import detect
     from helpers.plots import ap_bars, loss_curves
     from helpers.seed import reset_seed
     from helpers.train import train_detector
