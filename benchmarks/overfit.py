@@ -2,8 +2,8 @@
 
     FCOS_VOC_ROOT=... FCOS_BACKBONE_WEIGHTS=... python benchmarks/overfit.py [--json FILE]
 
-A correct detector reaches well above 60 % (area AP at IoU 0.5) on 160 images after 1000 iterations of 16. The run is resumed
-from its checkpoint when it is started again.
+A correct detector reaches well above 60 % (area AP at IoU 0.5) on 160 images after 1000 iterations of 16. Started again,
+it goes on from its checkpoint.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main():
         resume=True,
     )
     torch.save(detector.state_dict(), args.out / "detector.pt")
-    predictions = detect(detector, subset, score_thresh=0.05, nms_thresh=0.5)
+    predictions = detect(detector, images, score_thresh=0.05, nms_thresh=0.5)
     truth = {key: dataset.ground_truth(key) for key in predictions}
     result = evaluate_voc(predictions, truth, num_classes=20)
     last = history.rows[-1]

@@ -1,4 +1,4 @@
-"""`kit demo`: the whole kit in a few minutes: release, a graded class, a trained detector, and one page that shows them."""
+"""`kit demo`: the whole kit in a few minutes: a release, a graded class, a trained detector, all on one page."""
 
 import base64
 import io

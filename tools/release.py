@@ -7,8 +7,8 @@ from autograder.errors import KitError
 from autograder.tasks import ROOT, load_tasks
 from tools.build import generated_files
 
-# Path in the repository -> path in the student's folder; a folder stands for the files that match its pattern. What is not
-# listed here does not leave the house: no oracle, no hidden test, no hidden tensor, no solution.
+# Folder in the repository, pattern, folder of the student. What is not listed here does not leave the house: no oracle,
+# no hidden test, no hidden tensor, no solution.
 STUDENT_FILES = [
     ("assignment", "*.py", ""),
     ("notebooks", "*.ipynb", ""),
