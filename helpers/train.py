@@ -1,0 +1,173 @@
+"""The training loop: take a batch, compute the losses, step, and be ready to be interrupted at any time."""
+
+import sys
+import threading
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from helpers import checkpoint as ckpt
+from helpers.denormals import call_without_denormals
+from helpers.history import History
+from helpers.schedule import SCHEDULES
+from helpers.training_run import NonFiniteLoss, TrainingRun, infinite_loader
+
+__all__ = ["History", "NonFiniteLoss", "infinite_loader", "train_detector"]
+
+
+def train_detector(
+    detector: nn.Module,
+    train_loader: Iterable,
+    learning_rate: float = 5e-3,
+    weight_decay: float = 1e-4,
+    max_iters: int = 5000,
+    log_period: int = 20,
+    device: str | torch.device = "cpu",
+    *,
+    seed: int | None = 0,
+    schedule: str = "step",
+    warmup_iters: int = 0,
+    momentum: float = 0.9,
+    clip_grad_norm: float | None = None,
+    ema_decay: float | None = None,
+    freeze_batchnorm: bool = False,
+    mixed_precision: bool = False,
+    channels_last: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_period: int = 500,
+    resume: bool = False,
+    tensorboard: str | Path | None = None,
+    progress: bool = True,
+) -> History:
+    """Train a detector in place with SGD.
+
+    Args:
+        detector: in train mode `detector(images, gt_boxes)` returns a dict of scalar losses, whose sum is minimised.
+        train_loader: batches (paths, images (B, 3, H, W), gt_boxes (B, M, 5)).
+        learning_rate: at its highest; `helpers.schedule.scale_learning_rate` adapts it to another batch size.
+        weight_decay: of all weights.
+        max_iters: number of steps.
+        log_period: steps that one row of the history averages over.
+        device: where to train.
+        seed: of the order of the images and of their augmentation; `None` takes batches as the loader gives them.
+        schedule: "step" or "cosine"; see `helpers.schedule`.
+        warmup_iters: steps over which the rate first rises.
+        momentum: of SGD.
+        clip_grad_norm: largest norm of the whole gradient, or `None`.
+        ema_decay: decay of a moving average of the weights, such as 0.998; the detector ends with the average.
+        freeze_batchnorm: keep the statistics of batch norms as they are.
+        mixed_precision: half precision where it is safe (bfloat16 if the device has it, else float16 with a scaler).
+        channels_last: memory layout (B, H, W, C), faster on GPUs with mixed precision and on many CPUs.
+        checkpoint: file to save the run in every `checkpoint_period` steps, at the end, and when interrupted.
+        checkpoint_period: steps between two checkpoints.
+        resume: go on from `checkpoint` if it exists, bit for bit as if nothing had happened (on a CPU); else start.
+        tensorboard: folder for TensorBoard's log.
+        progress: show a bar.
+
+    Returns:
+        The `History`, also that of the part before a resume.
+
+    Raises:
+        ValueError: an option makes no sense, or the loader is empty.
+        FileExistsError: `checkpoint` holds another run and `resume` does not say to go on with it.
+        NonFiniteLoss: a loss is NaN or infinite.
+        RuntimeError: the GPU is out of memory; the message says which batch size to try.
+    """
+    settings = {
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "max_iters": max_iters,
+        "seed": seed,
+        "schedule": schedule,
+        "warmup_iters": warmup_iters,
+        "momentum": momentum,
+        "clip_grad_norm": clip_grad_norm,
+        "ema_decay": ema_decay,
+        "freeze_batchnorm": freeze_batchnorm,
+        "mixed_precision": mixed_precision,
+    }
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    if min(log_period, checkpoint_period) < 1:
+        raise ValueError("log_period and checkpoint_period must be at least 1")
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs checkpoint=, the file to go on from")
+    checkpoint = Path(checkpoint) if checkpoint is not None else None
+    found = checkpoint is not None and checkpoint.exists()
+    if found and not resume:
+        raise FileExistsError(
+            f"{checkpoint} holds an earlier run: pass resume=True to go on with it, or delete it to start anew"
+        )
+    run = TrainingRun(detector, torch.device(device), settings, log_period, channels_last)
+    if found:
+        run.load(checkpoint)
+    run.open_loader(train_loader)
+    show = partial(_progress_bar, run, max_iters) if progress and run.rank == 0 else None
+    loop = partial(_loop, run, max_iters, checkpoint, checkpoint_period, tensorboard, show)
+    if run.device.type == "cpu":
+        call_without_denormals(loop)
+    else:
+        loop(threading.Event())
+    if run.average is not None:
+        detector.load_state_dict(run.average.module.state_dict())
+    return run.history
+
+
+def _loop(run, max_iters, checkpoint, checkpoint_period, tensorboard, show, stop: threading.Event) -> None:
+    """Steps, with what happens between them: rows, checkpoints, the bar."""
+    bar = show() if show else None
+    log = _tensorboard_writer(tensorboard) if tensorboard and run.rank == 0 else None
+    try:
+        stopped = False
+        while run.iteration < max_iters and not stopped:
+            run.step()
+            stopped = stop.is_set()
+            due = stopped or run.iteration == max_iters or run.iteration % checkpoint_period == 0
+            new_rows = run.collect(force=due)
+            if due and checkpoint and run.rank == 0:
+                ckpt.save_atomic(run.state(), checkpoint)
+            for row in new_rows if log else ():
+                for name, value in row.items():
+                    log.add_scalar(name, value, row["iteration"])
+            if bar is not None:
+                bar.update()
+                if new_rows:
+                    bar.set_postfix_str(_summary(new_rows[-1], run), refresh=False)
+    except NonFiniteLoss as error:
+        saved = f"The last good checkpoint is {checkpoint}" if checkpoint and checkpoint.exists() else "None was saved"
+        raise NonFiniteLoss(f"{error}. {saved}.") from None
+    finally:
+        if bar is not None:
+            bar.close()
+        if log:
+            log.close()
+
+
+def _progress_bar(run: TrainingRun, max_iters: int):
+    from tqdm import tqdm
+
+    # A log file gets a line every half minute instead of one for every change.
+    interval = 0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 30
+    return tqdm(total=max_iters, initial=run.iteration, desc="training", unit="it", mininterval=interval)
+
+
+def _summary(row: dict, run: TrainingRun) -> str:
+    losses = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in run.history.losses)
+    if run.device.type == "cuda":
+        used = torch.cuda.max_memory_allocated(run.device)
+    else:
+        import psutil
+
+        used = psutil.Process().memory_info().rss
+    return f"{losses}, {used / 2**30:.1f} GiB"
+
+
+def _tensorboard_writer(folder: str | Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError("tensorboard= needs an extra package: pip install tensorboard") from error
+    return SummaryWriter(str(folder))

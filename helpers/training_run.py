@@ -1,0 +1,280 @@
+"""The state of a training run: one step changes it, a checkpoint holds it."""
+
+import math
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from helpers import checkpoint as ckpt
+from helpers.distributed import average_loose_numbers, mean_over_processes, rank_and_world_size
+from helpers.history import History
+from helpers.sampling import can_shuffle, shuffled_loader
+from helpers.schedule import learning_rate_factor
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became NaN or infinite; the message says which, when, the likely cause, and where to go on from."""
+
+
+def infinite_loader(loader: Iterable) -> Iterator:
+    """Yield batches for ever, starting over at each end.
+
+    Args:
+        loader: any iterable of batches that can be gone through again, such as a `DataLoader` or a list.
+
+    Yields:
+        Its batches.
+
+    Raises:
+        ValueError: there is no batch in it.
+    """
+    while True:
+        empty = True
+        for batch in loader:
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("the loader has no batch: an empty data set, or drop_last with too few images")
+
+
+class TrainingRun:
+    """Detector, optimiser, samples and history: everything that a step changes, and how to save it.
+
+    Args:
+        detector: the module; it is moved to `device`.
+        device: where to train.
+        settings: what decides the result, by the names of `train_detector`'s arguments.
+        log_period: steps of one row of the history.
+        channels_last: memory layout of weights and images.
+
+    Attributes:
+        iteration: steps done.
+        history: `History` of the rows that are complete.
+        average: the moving average of the detector, or `None`.
+    """
+
+    def __init__(self, detector, device, settings, log_period, channels_last):
+        self.device, self.settings, self.log_period = device, settings, log_period
+        self.rank, self.world_size = rank_and_world_size()
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.detector = detector.to(device, memory_format=self.layout)
+        self.set_train_mode()
+        self.model = self.detector
+        if self.world_size > 1:
+            devices = [device] if device.type == "cuda" else None
+            self.model = nn.parallel.DistributedDataParallel(self.detector, device_ids=devices)
+        weights = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            weights, settings["learning_rate"], settings["momentum"], weight_decay=settings["weight_decay"]
+        )
+        self.half = _half_type(device) if settings["mixed_precision"] else None
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
+        decay = settings["ema_decay"]
+        self.average = AveragedModel(detector, multi_avg_fn=_lerp_towards(decay), use_buffers=True) if decay else None
+        self.iteration = 0
+        self.history = History()
+        self.pending = []  # losses of the period that is not over, one dict of numbers for each step
+        self.unread = []  # losses still on the device: reading one makes the processor wait for the GPU
+        self.recent = deque(maxlen=100)  # sums of the losses, to tell a failure's cause by
+        self.start_time = time.monotonic()
+
+    def set_train_mode(self) -> None:
+        """Train mode, but for the batch norms whose statistics are to stay."""
+        self.detector.train()
+        if self.settings["freeze_batchnorm"]:
+            for module in self.detector.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def open_loader(self, loader: Iterable) -> None:
+        """Begin the stream of batches at the present iteration.
+
+        Args:
+            loader: as in `train_detector`.
+        """
+        seed = self.settings["seed"]
+        if seed is not None and can_shuffle(loader):
+            self.batches = iter(shuffled_loader(loader, seed, self.iteration, self.rank, self.world_size))
+            return
+        # The state of the loader is unknown, but not what it gave: go through that again.
+        random_state = ckpt.random_state()
+        self.batches = infinite_loader(loader)
+        for _ in range(self.iteration):
+            next(self.batches)
+        ckpt.restore_random_state(random_state)
+
+    def step(self) -> None:
+        """One batch: losses, gradients, new weights.
+
+        Raises:
+            RuntimeError: the GPU is out of memory.
+        """
+        settings = self.settings
+        _, images, gt_boxes = next(self.batches)
+        factor = learning_rate_factor(
+            self.iteration, settings["max_iters"], settings["schedule"], settings["warmup_iters"]
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings["learning_rate"] * factor
+        try:
+            images = images.to(self.device, memory_format=self.layout, non_blocking=True)
+            gt_boxes = gt_boxes.to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+                losses = self.model(images, gt_boxes)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(sum(losses.values())).backward()
+            if settings["clip_grad_norm"] is not None:
+                self.scaler.unscale_(self.optimizer)
+                torch.nn.utils.clip_grad_norm_(self.detector.parameters(), settings["clip_grad_norm"])
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        except torch.cuda.OutOfMemoryError as error:
+            smaller = max(len(images) // 2, 1)
+            raise RuntimeError(
+                f"the GPU ran out of memory with {len(images)} images of {images.shape[-2]} x {images.shape[-1]} in a "
+                f"batch; try batch_size={smaller} (and learning_rate="
+                f"{settings['learning_rate'] * smaller / len(images):g}), or mixed_precision=True"
+            ) from error
+        average_loose_numbers(self.detector, self.device)
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
+        self.unread.append({name: loss.detach() for name, loss in losses.items()})
+        self.batch = images, gt_boxes
+        self.iteration += 1
+
+    def collect(self, force: bool) -> list[dict]:
+        """Read the losses that are due and check them.
+
+        Args:
+            force: read them now; else a GPU is only asked once in a logging period.
+
+        Returns:
+            The rows that the history has grown by.
+
+        Raises:
+            NonFiniteLoss: one is NaN or infinite.
+        """
+        if not (force or self.device.type == "cpu" or self.iteration % self.log_period == 0):
+            return []
+        names = list(self.unread[0])
+        table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in self.unread])
+        first = self.iteration - len(self.unread)
+        self.unread.clear()
+        rows = []
+        for offset, values in enumerate(mean_over_processes(table).tolist()):
+            losses, iteration = dict(zip(names, values)), first + offset + 1
+            self._check_finite(losses, iteration)
+            self.pending.append(losses)
+            self.recent.append(sum(losses.values()))
+            if iteration % self.log_period == 0 or iteration == self.settings["max_iters"]:
+                rows.append(self._make_row(names, iteration))
+        self.history.rows += rows
+        return rows
+
+    def _make_row(self, names: list[str], iteration: int) -> dict:
+        means = {name: math.fsum(losses[name] for losses in self.pending) / len(self.pending) for name in names}
+        self.pending.clear()
+        rate = self.optimizer.param_groups[0]["lr"]
+        seconds = round(time.monotonic() - self.start_time, 3)
+        return {"iteration": iteration, **means, "loss": sum(means.values()), "learning_rate": rate, "seconds": seconds}
+
+    def _check_finite(self, losses: dict[str, float], iteration: int) -> None:
+        bad = [f"{name} = {value}" for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise NonFiniteLoss(f"iteration {iteration}: {', '.join(bad)}. Likely cause: {self._likely_cause()}")
+
+    def _likely_cause(self) -> str:
+        images, gt_boxes = self.batch
+        if not images.isfinite().all():
+            return "an image of the batch holds NaN or infinite pixels"
+        if not gt_boxes.isfinite().all():
+            return "a ground-truth box of the batch is NaN or infinite"
+        if self.recent and self.recent[-1] > 3 * min(self.recent):
+            return (
+                f"the loss had grown from {min(self.recent):.3g} to {self.recent[-1]:.3g}, so the learning rate "
+                f"{self.settings['learning_rate']:g} is too high; divide it by 3, or set clip_grad_norm=10"
+            )
+        if self.half == torch.float16:
+            return "float16 overflowed; try mixed_precision=False"
+        return "a division by zero or a logarithm of zero in the loss, such as a centerness of 0 / 0"
+
+    def state(self) -> dict:
+        """The run in plain types; schedule and samples follow from the iteration.
+
+        Returns:
+            The content of a checkpoint.
+
+        Raises:
+            NonFiniteLoss: a weight is NaN or infinite, so that the checkpoint before this one is the last good one.
+        """
+        for name, weight in self.detector.named_parameters():
+            if not weight.isfinite().all():
+                raise NonFiniteLoss(
+                    f"iteration {self.iteration}: the losses are finite, but the weight {name} is not. "
+                    f"Likely cause: the gradient of a square root or a division at 0"
+                )
+        return {
+            "settings": self.settings,
+            "iteration": self.iteration,
+            "model": self.detector.state_dict(),
+            "numbers": ckpt.loose_numbers(self.detector),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "random": ckpt.random_state(),
+            "history": self.history.rows,
+            "pending": self.pending,
+        }
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint; other settings than its own are taken, with a warning.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ValueError: it does not fit the detector.
+        """
+        state = ckpt.load(path)
+        old = state["settings"]
+        changed = [f"{name} {old.get(name)} -> {new}" for name, new in self.settings.items() if old.get(name) != new]
+        if changed:
+            warnings.warn(f"{path} was trained with other settings: {', '.join(changed)}", stacklevel=3)
+        try:
+            self.detector.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ValueError(f"{path} is of another detector: {' '.join(str(error).split())[:300]}") from None
+        ckpt.restore_loose_numbers(self.detector, state["numbers"], self.device)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
+        self.iteration, self.pending, self.history = state["iteration"], state["pending"], History(state["history"])
+        ckpt.restore_random_state(state["random"])
+
+
+def _half_type(device: torch.device) -> torch.dtype:
+    """A T4, which Colab lends, computes float16 fast and bfloat16 slowly; newer GPUs and CPUs have bfloat16."""
+    has_bfloat16 = device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.bfloat16 if has_bfloat16 else torch.float16
+
+
+def _lerp_towards(decay: float | None):
+    """The moving average's step; early on it forgets faster, or the random start would weigh in for a long time."""
+
+    @torch.no_grad()
+    def update(averages, values, steps):
+        weight = max(1 - decay, 9 / (10 + int(steps)))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, weight)
+        else:  # counters of batch norm
+            for average, value in zip(averages, values):
+                average.copy_(value)
+
+    return update

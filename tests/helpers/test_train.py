@@ -1,0 +1,460 @@
+"""Training: repeatable, resumable after a kill, and clear when it fails."""
+
+import copy
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_detector import TinyDetector, TinyImages, tiny_loader
+from torch import nn
+from torch.utils.data import DataLoader, SubsetRandomSampler
+
+from helpers.checkpoint import load, save_atomic
+from helpers.denormals import call_without_denormals
+from helpers.distributed import rank_and_world_size, torchrun_group
+from helpers.history import History
+from helpers.sampling import ShuffledStream, can_shuffle, shuffled_loader
+from helpers.schedule import learning_rate_factor, scale_learning_rate
+from helpers.train import infinite_loader, train_detector
+from helpers.training_run import NonFiniteLoss
+
+HERE = Path(__file__).resolve().parent
+
+
+def run_python(*arguments):
+    """A process of its own, with the kit and this folder on its path."""
+    environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def train(detector=None, loader=None, max_iters=12, **options):
+    """A short run from a fixed start; returns (detector, history)."""
+    if detector is None:
+        torch.manual_seed(3)
+        detector = TinyDetector()
+    torch.manual_seed(4)  # dropout draws from it
+    loader = tiny_loader() if loader is None else loader
+    history = train_detector(detector, loader, max_iters=max_iters, log_period=4, progress=False, **options)
+    return detector, history
+
+
+def same_weights(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+
+
+def losses_of(history):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
+
+
+# --- the loader -------------------------------------------------------------------------------------------------------
+
+
+def test_infinite_loader_starts_over():
+    batches = infinite_loader([1, 2])
+    assert [next(batches) for _ in range(5)] == [1, 2, 1, 2, 1]
+
+
+def test_infinite_loader_refuses_a_loader_without_batches():
+    with pytest.raises(ValueError, match="no batch"):
+        next(infinite_loader([]))
+
+
+def test_every_epoch_of_the_stream_is_another_permutation():
+    stream = iter(ShuffledStream(length=7, seed=0, batch_size=3))
+    epochs = [[next(stream)[1] for _ in range(7)] for _ in range(3)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_stream_can_begin_at_any_iteration():
+    whole, late = iter(ShuffledStream(7, 0, 3)), iter(ShuffledStream(7, 0, 3, start_iteration=5))
+    assert [next(whole) for _ in range(30)][15:] == [next(late) for _ in range(15)]
+
+
+def test_two_processes_share_the_batches_of_one():
+    one = iter(ShuffledStream(7, 0, batch_size=4))
+    parts = [iter(ShuffledStream(7, 0, batch_size=2, rank=rank, world_size=2)) for rank in (0, 1)]
+    for _ in range(5):
+        assert [next(one) for _ in range(4)] == [next(part) for part in parts for _ in range(2)]
+
+
+def test_samples_do_not_depend_on_workers_nor_touch_the_global_state():
+    before = torch.get_rng_state()
+    loaders = [iter(shuffled_loader(tiny_loader(num_workers=workers), seed=5)) for workers in (0, 2)]
+    for _ in range(4):
+        one, other = (next(loader) for loader in loaders)
+        assert one[0] == other[0]
+        assert torch.equal(one[1], other[1])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_sampler_of_ones_own_is_left_alone():
+    assert can_shuffle(tiny_loader())
+    assert can_shuffle(tiny_loader(shuffle=True))
+    assert not can_shuffle(DataLoader(TinyImages(), batch_size=2, sampler=SubsetRandomSampler([1, 2])))
+    assert not can_shuffle([1, 2])
+
+
+# --- the schedule -----------------------------------------------------------------------------------------------------
+
+# schedule, warm-up, iteration of 100, factor
+FACTORS = [
+    ("step", 0, 0, 1.0),
+    ("step", 0, 59, 1.0),
+    ("step", 0, 60, 0.1),
+    ("step", 0, 80, 0.01),
+    ("step", 0, 99, 0.01),
+    ("step", 9, 0, 0.1),  # the first of 10 equal steps up
+    ("step", 9, 8, 0.9),
+    ("step", 9, 9, 1.0),
+    ("cosine", 0, 0, 1.0),
+    ("cosine", 0, 50, 0.5),
+    ("cosine", 0, 75, 0.5 * (1 + math.cos(math.pi * 0.75))),
+    ("cosine", 20, 60, 0.5),  # half of what is left after the warm-up
+]
+
+
+@pytest.mark.parametrize(("schedule", "warmup", "iteration", "factor"), FACTORS)
+def test_learning_rate_factor(schedule, warmup, iteration, factor):
+    assert learning_rate_factor(iteration, 100, schedule, warmup) == pytest.approx(factor)
+
+
+def test_linear_scaling_rule_says_what_it_changed(capsys):
+    assert scale_learning_rate(0.005, 64) == pytest.approx(0.02)
+    assert "0.005 -> 0.02: 64 images in a batch instead of 16" in capsys.readouterr().out
+    assert scale_learning_rate(0.005, 16) == 0.005
+    assert capsys.readouterr().out == ""
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+
+def test_training_lowers_the_loss_and_returns_a_row_per_period():
+    _, history = train(max_iters=200, learning_rate=0.05)
+    assert history.column("iteration") == list(range(4, 204, 4))
+    assert history.column("loss")[-1] < 0.7 * history.column("loss")[0]
+    assert history.losses == ["loss_cls", "loss_box", "loss_ctr", "loss"]
+
+
+def test_plain_step_is_sgd_with_momentum_and_weight_decay():
+    loader = [tiny_loader(augment=False).dataset[0]]
+    batch = [("0.jpg",), loader[0][1][None], loader[0][2][None]]
+    torch.manual_seed(0)
+    ours, plain = TinyDetector(dropout=0), TinyDetector(dropout=0)
+    plain.load_state_dict(ours.state_dict())
+    train_detector(ours, [batch], learning_rate=0.1, weight_decay=0.01, max_iters=5, progress=False)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 4])  # 60 % and 80 % of 5
+    plain.train()
+    for _ in range(5):
+        optimizer.zero_grad()
+        sum(plain(batch[1], batch[2]).values()).backward()
+        optimizer.step()
+        scheduler.step()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-6, atol=1e-7)
+
+
+def test_same_seed_same_run_and_another_seed_another():
+    one, other, third = (train(seed=seed) for seed in (0, 0, 1))
+    assert same_weights(one[0], other[0])
+    assert losses_of(one[1]) == losses_of(other[1])
+    assert not same_weights(one[0], third[0])
+
+
+# options that add state of their own, or change where samples come from
+RESUMABLE = {
+    "plain": {},
+    "everything": {"schedule": "cosine", "warmup_iters": 3, "ema_decay": 0.9, "clip_grad_norm": 1.0},
+    "workers": {"loader": lambda: tiny_loader(num_workers=2)},
+    "unshuffled": {"seed": None, "loader": lambda: tiny_loader(augment=False)},
+    "half": {"mixed_precision": True},
+}
+
+
+@pytest.mark.parametrize("name", RESUMABLE)
+def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(name, tmp_path):
+    options = dict(RESUMABLE[name])
+    make_loader = options.pop("loader", tiny_loader)
+    whole, whole_history = train(loader=make_loader(), **options)
+
+    class Interrupted(TinyDetector):
+        def forward(self, *args, **kwargs):
+            if self.training and self.calls == 7:  # after the checkpoint of iteration 6, inside a logging period
+                raise MemoryError("the power is off")
+            self.calls += 1
+            return super().forward(*args, **kwargs)
+
+    file = tmp_path / "run" / "checkpoint.pt"
+    torch.manual_seed(3)
+    victim = Interrupted()
+    victim.calls = 0
+    with pytest.raises(MemoryError):
+        train(victim, make_loader(), checkpoint=file, checkpoint_period=3, **options)
+    assert load(file)["iteration"] == 6
+
+    torch.manual_seed(99)  # another process would have other weights and other random states
+    resumed, history = train(TinyDetector(), make_loader(), checkpoint=file, resume=True, **options)
+    assert same_weights(resumed, whole)
+    assert resumed._normalizer == whole._normalizer
+    assert losses_of(history) == losses_of(whole_history)
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from test_train import TinyDetector, train
+
+class Killed(TinyDetector):
+    def forward(self, *args, **kwargs):
+        if self.features[1].num_batches_tracked == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(*args, **kwargs)
+
+torch.manual_seed(3)
+train(Killed(), checkpoint=sys.argv[1], checkpoint_period=3)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    process = run_python("-c", KILLED, str(file))
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    resumed, history = train(TinyDetector(), checkpoint=file, resume=True)
+    whole, whole_history = train()
+    assert same_weights(resumed, whole)
+    assert losses_of(history) == losses_of(whole_history)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_finished_run_is_not_trained_again(tmp_path):
+    done, history = train(checkpoint=tmp_path / "c.pt", ema_decay=0.9)
+    again, same_history = train(TinyDetector(), checkpoint=tmp_path / "c.pt", resume=True, ema_decay=0.9)
+    assert same_weights(done, again)
+    assert losses_of(history) == losses_of(same_history)
+
+
+def test_earlier_run_is_not_overwritten_by_accident(tmp_path):
+    train(checkpoint=tmp_path / "c.pt")
+    with pytest.raises(FileExistsError, match="resume=True"):
+        train(checkpoint=tmp_path / "c.pt")
+
+
+def test_resume_names_changed_settings_and_a_foreign_checkpoint(tmp_path):
+    train(checkpoint=tmp_path / "c.pt")
+    with pytest.warns(UserWarning, match="learning_rate 0.005 -> 0.01"):
+        train(checkpoint=tmp_path / "c.pt", resume=True, learning_rate=0.01)
+    with pytest.raises(ValueError, match=r"c\.pt is of another detector: .*head"):
+        train(nn.Linear(1, 1), checkpoint=tmp_path / "c.pt", resume=True)
+
+
+def test_interrupt_leaves_a_checkpoint_to_go_on_from(tmp_path):
+    file = tmp_path / "c.pt"
+    started = threading.Event()
+
+    class Slow(TinyDetector):
+        def forward(self, *args, **kwargs):
+            started.set()
+            time.sleep(0.005)
+            return super().forward(*args, **kwargs)
+
+    def press_ctrl_c():
+        started.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press_ctrl_c).start()
+    with pytest.raises(KeyboardInterrupt):
+        train(Slow(), max_iters=100_000, checkpoint=file, checkpoint_period=50_000)
+    assert 1 <= load(file)["iteration"] < 100_000
+
+
+class Breaking(TinyDetector):
+    """From the sixth step on one loss is `value`."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value, self.calls = value, 0
+
+    def forward(self, *args, **kwargs):
+        losses = super().forward(*args, **kwargs)
+        self.calls += 1
+        return losses | ({"loss_box": losses["loss_box"] * self.value} if self.calls >= 6 else {})
+
+
+def test_loss_that_is_not_finite_stops_with_all_that_helps(tmp_path):
+    file = tmp_path / "c.pt"
+    with pytest.raises(NonFiniteLoss, match=r"iteration 6: loss_box = nan. Likely cause: .*division.*c.pt") as caught:
+        train(Breaking(float("nan")), checkpoint=file, checkpoint_period=3)
+    assert "loss_cls" not in str(caught.value)
+    assert load(file)["iteration"] == 3
+
+
+def test_growing_loss_blames_the_learning_rate():
+    class Growing(TinyDetector):
+        def forward(self, *args, **kwargs):
+            self.growth = getattr(self, "growth", 1e-9) * 1e6
+            return {name: loss * self.growth for name, loss in super().forward(*args, **kwargs).items()}
+
+    with pytest.raises(NonFiniteLoss, match=r"learning rate 0.005 is too high.*None was saved"):
+        train(Growing())
+
+
+def test_broken_pixels_are_blamed():
+    paths, images, gt_boxes = next(iter(tiny_loader()))
+    images[0, 0, 0, 0] = float("nan")
+    with pytest.raises(NonFiniteLoss, match=r"iteration 1: .*an image of the batch"):
+        train(loader=[(paths, images, gt_boxes)])
+
+
+def test_gpu_out_of_memory_says_which_batch_size_to_try():
+    class Greedy(TinyDetector):
+        def forward(self, *args, **kwargs):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match=r"4 images of 32 x 32 .* batch_size=2 \(and learning_rate=0.0025\)"):
+        train(Greedy())
+
+
+# what is asked for, words of the answer
+BAD_OPTIONS = [
+    ({"schedule": "cosinus"}, "schedule must be one of step, cosine"),
+    ({"checkpoint_period": 0}, "at least 1"),
+    ({"resume": True}, "needs checkpoint="),
+    ({"loader": DataLoader([], batch_size=2)}, "empty"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        train(**options)
+
+
+def test_frozen_batchnorm_keeps_its_statistics():
+    torch.manual_seed(0)
+    detector = TinyDetector()
+    mean = detector.features[1].running_mean.clone()
+    weight = detector.features[1].weight.clone()
+    train(detector, freeze_batchnorm=True)
+    assert torch.equal(detector.features[1].running_mean, mean)
+    assert not torch.equal(detector.features[1].weight, weight)
+
+
+def test_moving_average_ends_in_the_detector(tmp_path):
+    averaged, _ = train(ema_decay=0.9, checkpoint=tmp_path / "c.pt")
+    raw, _ = train()
+    content = load(tmp_path / "c.pt")
+    assert torch.equal(content["model"]["head.weight"], raw.head.weight)
+    assert torch.equal(content["average"]["module.head.weight"], averaged.head.weight)
+    assert not torch.equal(raw.head.weight, averaged.head.weight)
+
+
+def test_channels_last_trains_the_same():
+    torch.manual_seed(0)
+    one = TinyDetector(dropout=0)  # the mask of dropout follows the layout in memory
+    other = copy.deepcopy(one)
+    train(one, channels_last=True)
+    train(other)
+    for a, b in zip(one.parameters(), other.parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_tensorboard_log_is_written(tmp_path):
+    pytest.importorskip("tensorboard")
+    train(tensorboard=tmp_path / "log")
+    assert list((tmp_path / "log").glob("events.out.tfevents*"))
+
+
+def test_bar_shows_losses_and_memory(capsys):
+    train_detector(TinyDetector(), tiny_loader(), max_iters=4, log_period=2)
+    shown = capsys.readouterr().err
+    assert "4/4" in shown
+    assert "it/s" in shown
+    assert "cls" in shown
+    assert "GiB" in shown
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def test_history_survives_its_file(tmp_path):
+    _, history = train()
+    history.save(tmp_path / "logs" / "history.jsonl")
+    assert History.load(tmp_path / "logs" / "history.jsonl") == history
+    first = json.loads((tmp_path / "logs" / "history.jsonl").read_text().splitlines()[0])
+    assert first["iteration"] == 4
+
+
+def test_history_plots_all_losses_and_refuses_unknown_columns():
+    _, history = train()
+    figure = history.plot()
+    assert [line.get_label() for line in figure.axes[0].lines] == ["loss_cls", "loss_box", "loss_ctr", "loss"]
+    assert History().plot().axes
+    with pytest.raises(KeyError, match=r"loss_mask.*loss_cls"):
+        history.column("loss_mask")
+
+
+def test_broken_checkpoint_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"c\.pt"):
+        load(tmp_path / "c.pt")
+    save_atomic({"iteration": 1}, tmp_path / "c.pt")
+    whole = (tmp_path / "c.pt").read_bytes()
+    (tmp_path / "c.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"c\.pt is not a checkpoint"):
+        load(tmp_path / "c.pt")
+
+
+def test_failed_save_keeps_the_file_before(tmp_path):
+    save_atomic({"iteration": 1}, tmp_path / "c.pt")
+    with pytest.raises(Exception, match="pickle"):
+        save_atomic({"iteration": lambda: 2}, tmp_path / "c.pt")
+    assert load(tmp_path / "c.pt") == {"iteration": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_denormals_are_zero_inside_and_only_there():
+    values = torch.full((1_000_000,), 1e-39)  # enough for PyTorch to use all its threads
+    if call_without_denormals(lambda stop: (values * 2).view(torch.int32)).any():
+        pytest.skip("this CPU cannot round denormal numbers to zero")
+    assert (values * 2).view(torch.int32).all()
+    with pytest.raises(ZeroDivisionError):
+        call_without_denormals(lambda stop: 1 / 0)
+
+
+def train_in_parts(folder):
+    """What each process of the next test runs: the joint batch is 4 images, however many processes share it."""
+    torch.manual_seed(3)
+    detector = TinyDetector(dropout=0)
+    detector.features[1] = nn.Identity()  # a batch norm sees its own part of the batch only
+    with torchrun_group() as device:
+        rank, world_size = rank_and_world_size()
+        loader = tiny_loader(batch_size=4 // world_size)
+        file = folder / f"of{world_size}.pt"
+        _, history = train(detector, loader, max_iters=8, learning_rate=0.05, device=device, checkpoint=file)
+    torch.save((detector.state_dict(), detector._normalizer, history.column("loss")), folder / f"{rank}of{world_size}")
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+def test_two_processes_train_like_one_with_their_joint_batch(tmp_path):
+    train_in_parts(tmp_path)
+    script = tmp_path / "script.py"
+    script.write_text("import pathlib, test_train\ntest_train.train_in_parts(pathlib.Path(__file__).parent)\n")
+    process = run_python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script)
+    assert process.returncode == 0, process.stderr
+    one, first, second = (torch.load(tmp_path / name) for name in ("0of1", "0of2", "1of2"))
+    for name, value in one[0].items():
+        assert torch.equal(first[0][name], second[0][name])
+        # Not bit for bit: in its own step each process divides by its own moving average.
+        torch.testing.assert_close(first[0][name], value, rtol=1e-4, atol=1e-5)
+    assert first[1] == second[1] == pytest.approx(one[1])
+    assert first[2] == second[2] == pytest.approx(one[2], rel=1e-4)
+    assert load(tmp_path / "of2.pt")["iteration"] == 8
