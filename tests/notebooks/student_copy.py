@@ -1,4 +1,4 @@
-"""A student's folder as a release has it: the two files, the notebook, helpers and the public part of the grader."""
+"""A student's folder, made of the release, and notebooks executed in it."""
 
 import os
 import shutil
@@ -7,22 +7,19 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tools.notebooks import render_notebooks
+from tools.release import student_files
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "one_stage_detector.ipynb"
 
 
 def make_student_copy(folder: Path, source: Path) -> Path:
-    """Write everything that a student has into `folder`; `source` holds the two files (solutions or skeletons)."""
-    folder.mkdir(parents=True)
-    unwanted = shutil.ignore_patterns("__pycache__", "hidden")
-    for package in ("helpers", "autograder"):
-        shutil.copytree(ROOT / package, folder / package, ignore=unwanted)
-    shutil.copy(ROOT / "solutions" / "tasks.toml", folder / "autograder" / "tasks.toml")
+    """Unpack the student release into `folder`, with the two files of `source` (solutions or skeletons) in it."""
+    for name, content in student_files().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     for file in ("common.py", "one_stage_detector.py"):
         shutil.copy(source / file, folder / file)
-    (folder / NAME).write_text(render_notebooks(ROOT / "solutions" / "notebooks")[NAME], encoding="utf-8")
     return folder
 
 

@@ -2,14 +2,11 @@
 
 import re
 import zipfile
-from pathlib import Path
 
-import nbformat
 import pytest
 from student_copy import ROOT, execute, make_student_copy, pictures_of, text_of
 
 from autograder.tasks import load_tasks
-from tools.strip import strip_solutions
 
 # Cell -> what it must print with the solutions.
 PRINTED = {
@@ -65,12 +62,7 @@ def solved(tmp_path_factory, data):
 @pytest.fixture(scope="module")
 def unsolved(tmp_path_factory, data):
     """The same of a student who has not begun."""
-    source = tmp_path_factory.mktemp("skeleton")
-    table = load_tasks()
-    for name in ("common.py", "one_stage_detector.py"):
-        path = ROOT / "solutions" / name
-        (source / name).write_text(strip_solutions(path.read_text(encoding="utf-8"), path, table), encoding="utf-8")
-    folder = make_student_copy(tmp_path_factory.mktemp("unsolved") / "fcos", source)
+    folder = make_student_copy(tmp_path_factory.mktemp("unsolved") / "fcos", ROOT / "assignment")
     return folder, execute(folder / "one_stage_detector.ipynb", {**data, **STUDENT}, allow_errors=True)
 
 
@@ -159,12 +151,3 @@ def test_unsolved_notebook_can_still_be_handed_in(unsolved):
     text = text_of(cells_by_id(unsolved[1])["submit"])
     assert "opened again and complete" in text
     assert "fcos_detector.pt" not in text
-
-
-def test_student_copy_has_no_solutions(tmp_path):
-    # What the runs above rest on: nothing in the copy but what a student has.
-    folder = make_student_copy(tmp_path / "copy", ROOT / "assignment")
-    assert not list(folder.rglob("hidden"))
-    assert nbformat.read(folder / "one_stage_detector.ipynb", as_version=4).cells
-    for path in folder.glob("*.py"):
-        assert "SOLUTION" not in Path(path).read_text(encoding="utf-8")
