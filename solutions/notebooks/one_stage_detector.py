@@ -729,17 +729,18 @@ best = classes == (classes[scores.argmax()] if len(scores) else 0)
 nms_before_after(image, boxes[best], scores[best], nms(boxes[best], scores[best], 0.5))
 
 # %% id="detections"
-detector, found = load_detector(), []
+from helpers import detect
+
 shown = [eval_set[n] for n in range(8)]
-for _, image, _ in shown:
-    with torch.no_grad():
-        boxes, classes, scores = detector(image[None].to(DEVICE), test_score_thresh=0.4, test_nms_thresh=0.5)
-    found.append(torch.cat([boxes, classes[:, None].to(boxes), scores[:, None]], dim=1).cpu())
+found = detect(load_detector(), shown, score_thresh=0.4, nms_thresh=0.5, progress=False)
 detection_grid(
     [image for _, image, _ in shown],
     idx_to_class,
     ground_truth=[gt for _, _, gt in shown],
-    predictions=found,
+    predictions=[
+        torch.cat([boxes, classes[:, None].to(boxes), scores[:, None]], dim=1)  # (N, 6)
+        for boxes, classes, scores in found.values()
+    ],
     title="Detections with a score above 0.4",
 )
 
@@ -771,17 +772,13 @@ detection_grid(
 # is. And evaluate with a low score threshold: cutting at 0.4 cuts the curve, though the pictures look nicer.
 
 # %% id="map"
-from helpers import evaluate_voc
+from helpers import detect, evaluate_voc
+from helpers.inference import ground_truth_of
 from helpers.misses import miss_gallery
 from helpers.plots import ap_bars, precision_recall_curves
 
-detector, predictions, ground_truth = load_detector(), {}, {}
-dataset = whole_train_set if QUICK_RUN else val_set
-for n in range(len(eval_set)):
-    _, image, _ = eval_set[n]
-    with torch.no_grad():
-        predictions[n] = detector(image[None].to(DEVICE), test_score_thresh=0.05, test_nms_thresh=0.5)
-    ground_truth[n] = dataset.ground_truth(n)
+predictions = detect(load_detector(), eval_set, score_thresh=0.05, nms_thresh=0.5)
+ground_truth = ground_truth_of(eval_set)
 result = evaluate_voc(predictions, ground_truth, NUM_CLASSES)
 what = f"the {len(eval_set)} images that it was trained on" if QUICK_RUN else f"{len(eval_set)} images never seen"
 print(f"mAP {100 * result.mean_ap:.1f} % at IoU 0.5 on {what}")
