@@ -1,6 +1,5 @@
 """The training loop: take a batch, compute the losses, step, and be ready to be interrupted at any time."""
 
-import sys
 import threading
 from collections.abc import Iterable
 from functools import partial
@@ -12,6 +11,7 @@ from torch import nn
 from helpers import checkpoint as ckpt
 from helpers.denormals import call_without_denormals
 from helpers.history import History
+from helpers.progress import progress_bar
 from helpers.schedule import SCHEDULES
 from helpers.training_run import NonFiniteLoss, TrainingRun, infinite_loader
 
@@ -105,7 +105,7 @@ def train_detector(
     if found:
         run.load(checkpoint)
     run.open_loader(train_loader)
-    show = partial(_progress_bar, run, max_iters) if progress and run.rank == 0 else None
+    show = progress and run.rank == 0
     loop = partial(_loop, run, max_iters, checkpoint, checkpoint_period, tensorboard, show)
     if run.device.type == "cpu":
         call_without_denormals(loop)
@@ -118,7 +118,7 @@ def train_detector(
 
 def _loop(run, max_iters, checkpoint, checkpoint_period, tensorboard, show, stop: threading.Event) -> None:
     """Steps, with what happens between them: rows, checkpoints, the bar."""
-    bar = show() if show else None
+    bar = progress_bar(total=max_iters, initial=run.iteration, desc="training", disable=not show)
     log = _tensorboard_writer(tensorboard) if tensorboard and run.rank == 0 else None
     try:
         stopped = False
@@ -132,26 +132,16 @@ def _loop(run, max_iters, checkpoint, checkpoint_period, tensorboard, show, stop
             for row in new_rows if log else ():
                 for name, value in row.items():
                     log.add_scalar(name, value, row["iteration"])
-            if bar is not None:
-                bar.update()
-                if new_rows:
-                    bar.set_postfix_str(_summary(new_rows[-1], run), refresh=False)
+            bar.update()
+            if new_rows and show:
+                bar.set_postfix_str(_summary(new_rows[-1], run), refresh=False)
     except NonFiniteLoss as error:
         saved = f"The last good checkpoint is {checkpoint}" if checkpoint and checkpoint.exists() else "None was saved"
         raise NonFiniteLoss(f"{error}. {saved}.") from None
     finally:
-        if bar is not None:
-            bar.close()
+        bar.close()
         if log:
             log.close()
-
-
-def _progress_bar(run: TrainingRun, max_iters: int):
-    from tqdm import tqdm
-
-    # A log file gets a line every half minute instead of one for every change.
-    interval = 0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 30
-    return tqdm(total=max_iters, initial=run.iteration, desc="training", unit="it", mininterval=interval)
 
 
 def _summary(row: dict, run: TrainingRun) -> str:

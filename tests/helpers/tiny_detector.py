@@ -17,17 +17,19 @@ class TinyDetector(nn.Module):
     def forward(self, images, gt_boxes=None, test_score_thresh=None, test_nms_thresh=None):
         guess = self.head(self.features(images).mean(dim=(2, 3)))  # (B, 4)
         if not self.training:
-            # One box for each image, from corner to corner, of a class and a score that its brightness decides.
-            assert len(images) == 1
-            height, width = images.shape[-2:]
-            brightness = images.mean().sigmoid()
-            boxes = torch.tensor([[0.0, 0.0, width, height], [0.0, 0.0, 1.0, 1.0]])
-            scores = torch.stack([brightness, brightness / 2])
-            keep = scores > test_score_thresh
-            return boxes[keep], torch.tensor([0, 1])[keep], scores[keep]
+            return self.inference(images, {}, {"p3": guess[:, None]}, {}, {}, test_score_thresh, test_nms_thresh or 0.5)
         self._normalizer = 0.9 * self._normalizer + 0.1 * (gt_boxes[..., 4] >= 0).sum().item() / len(images)
         loss = (guess - gt_boxes[:, 0, :4] / 32).abs().sum() / (len(images) * self._normalizer)
         return {"loss_cls": loss * 0.5, "loss_box": loss, "loss_ctr": guess.square().mean() * 0.1}
+
+    def inference(self, images, locations, logits, deltas, centerness, test_score_thresh=0.3, test_nms_thresh=0.5):
+        """The whole image and its first pixel, with scores that its brightness decides; only `images` is used."""
+        assert len(images) == len(logits["p3"]) == 1
+        height, width = images.shape[-2:]
+        boxes = torch.tensor([[0.0, 0.0, width, height], [0.0, 0.0, 1.0, 1.0]], device=images.device)
+        scores = torch.stack([images.mean().sigmoid(), images.mean().sigmoid() / 2])
+        keep = scores > (0.3 if test_score_thresh is None else test_score_thresh)
+        return boxes[keep], torch.tensor([0, 1])[keep], scores[keep]
 
 
 class TinyImages(Dataset):

@@ -1,0 +1,200 @@
+"""Run a trained detector over many images: detections for the evaluation, or pictures to look at."""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, Subset
+
+from helpers.progress import progress_bar
+
+
+def detect(
+    detector: nn.Module,
+    data: Iterable,
+    score_thresh: float = 0.05,
+    nms_thresh: float = 0.5,
+    device: str | torch.device | None = None,
+    batch_size: int = 1,
+    progress: bool = True,
+) -> dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Detect the objects of every image.
+
+    Args:
+        detector: in eval mode `detector(image (1, 3, H, W), test_score_thresh=, test_nms_thresh=)` returns
+            (boxes (N, 4), classes (N,), scores (N,)). It is moved to `device`; its train or eval mode comes back.
+        data: a data set or list of items (path, image (3, H, W), ...), or a loader of batches (paths, images
+            (B, 3, H, W), ...) that does not shuffle. Images may differ in size.
+        score_thresh: detections with a score up to this are left out. Low, since average precision looks at all
+            scores; a threshold of 0.4 cuts the curve off.
+        nms_thresh: overlap above which the lower of two boxes of one class is left out.
+        device: where to compute; `None` is where the detector is.
+        batch_size: images of equal size that go through the network together, with the same result. Above 1 the
+            detector must hand a batch to its method `inference`, as `FCOS.forward` does.
+        progress: show a bar.
+
+    Returns:
+        number of the image, in the order of `data` -> (boxes, classes, scores) on the CPU: predictions for
+        `evaluate_voc`. Every image is there, also without a detection. Where the data set knows the size of an image
+        without its padding (`content_size`), boxes are clipped to that.
+
+    Raises:
+        ValueError: the loader shuffles, so that the numbers would mean nothing.
+    """
+    if isinstance(getattr(data, "sampler", None), RandomSampler):
+        raise ValueError("the loader shuffles, so that detections could not be told apart by number: use shuffle=False")
+    device = next(detector.parameters()).device if device is None else torch.device(device)
+    dataset = data.dataset if isinstance(data, DataLoader) else data
+    found = {}
+    waiting = defaultdict(list)  # shape -> images of that shape
+    with _ready_for_inference(detector, device):
+
+        def run(batch):
+            results = _detect_batch(detector, [image for _, image in batch], score_thresh, nms_thresh, device)
+            for (n, _), (boxes, classes, scores) in zip(batch, results):
+                found[n] = (_clip(boxes.cpu(), content_size(dataset, n)), classes.cpu(), scores.cpu())
+
+        for n, (_, image) in enumerate(_images(data, progress)):
+            batch = waiting[image.shape]
+            batch.append((n, image))
+            if len(batch) == batch_size:
+                run(waiting.pop(image.shape))
+        for batch in waiting.values():
+            run(batch)
+    return dict(sorted(found.items()))
+
+
+def ground_truth_of(dataset) -> dict[int, tuple]:
+    """Objects of every image, under the same numbers as `detect` gives detections.
+
+    Args:
+        dataset: with `ground_truth(index)` -> (boxes (G, 4), classes (G,), difficult (G,)), or a `Subset` of one.
+
+    Returns:
+        number of the image -> what its `ground_truth` says.
+    """
+    if isinstance(dataset, Subset):
+        return {n: dataset.dataset.ground_truth(index) for n, index in enumerate(dataset.indices)}
+    return {n: dataset.ground_truth(n) for n in range(len(dataset))}
+
+
+def inference_with_detector(
+    detector: nn.Module,
+    test_loader: Iterable,
+    idx_to_class: dict[int, str],
+    score_thresh: float | None = None,
+    nms_thresh: float | None = None,
+    output_dir: str | Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> list:
+    """Draw detections and ground truth of every image; unlike `detect` this is for people.
+
+    Args:
+        detector: as in `detect`.
+        test_loader: batches of one: (paths, images (1, 3, H, W), gt_boxes (1, M, 5)).
+        idx_to_class: class index -> name.
+        score_thresh: detections with a score up to this are not drawn; `None` leaves it to the detector.
+        nms_thresh: as in `detect`; `None` leaves it to the detector.
+        output_dir: write each picture there, named as its image, instead of returning it.
+        dtype: of weights and images.
+        device: where to compute.
+
+    Returns:
+        One matplotlib figure for each image, also for those without a detection; none when they are written.
+    """
+    from helpers.visualize import detection_visualizer
+
+    thresholds = {"test_score_thresh": score_thresh, "test_nms_thresh": nms_thresh}
+    thresholds = {name: value for name, value in thresholds.items() if value is not None}
+    figures = []
+    detector.to(dtype)
+    with _ready_for_inference(detector, torch.device(device)):
+        for paths, images, gt_boxes in test_loader:
+            boxes, classes, scores = detector(images.to(device, dtype), **thresholds)
+            detections = torch.cat([boxes, classes[:, None].to(boxes), scores[:, None].to(boxes)], dim=1)  # (N, 6)
+            figure = detection_visualizer(images[0], idx_to_class, bbox=gt_boxes[0], pred=detections.cpu().float())
+            if output_dir is None:
+                figures.append(figure)
+                continue
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            figure.savefig(Path(output_dir) / f"{Path(paths[0]).stem}.png")
+    return figures
+
+
+def content_size(dataset, n: int) -> tuple[int, int] | None:
+    """Height and width of an image without its padding.
+
+    Args:
+        dataset: one that has a method of this name, a `Subset` of one, or any other.
+        n: which image.
+
+    Returns:
+        The size in pixels, or `None` where the data set does not know it.
+    """
+    if isinstance(dataset, Subset):
+        return content_size(dataset.dataset, dataset.indices[n])
+    return dataset.content_size(n) if hasattr(dataset, "content_size") else None
+
+
+@contextlib.contextmanager
+def _ready_for_inference(detector: nn.Module, device: torch.device) -> Iterator[None]:
+    was_training = detector.training
+    detector.to(device).eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        detector.train(was_training)
+
+
+def _images(data: Iterable, progress: bool) -> Iterator[tuple[str, torch.Tensor]]:
+    """(path, image) one by one, of items or of batches."""
+    # A data set is asked by index: one without an IndexError at its end would go on for ever.
+    by_index = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    items = (data[n] for n in range(len(data))) if by_index else data
+    total = len(data) if hasattr(data, "__len__") else None
+    for path, image, *_ in progress_bar(items, total=total, desc="detecting", unit="image", disable=not progress):
+        if image.dim() == 3:
+            yield path, image
+        else:
+            yield from zip(path, image)
+
+
+def _detect_batch(detector, images, score_thresh, nms_thresh, device) -> list[tuple]:
+    batch = torch.stack(images).to(device)  # (B, 3, H, W)
+    thresholds = {"test_score_thresh": score_thresh, "test_nms_thresh": nms_thresh}
+    if len(batch) == 1:
+        return [detector(batch, **thresholds)]
+
+    # `inference` takes one image, but what is slow comes before it: the network runs once, `inference` for each image.
+    def inference_of_each(*args, **options):
+        return [
+            one_image(*(_of_image(b, a) for a in args), **{name: _of_image(b, a) for name, a in options.items()})
+            for b in range(len(batch))
+        ]
+
+    one_image = detector.inference
+    detector.inference = inference_of_each
+    try:
+        return detector(batch, **thresholds)
+    finally:
+        del detector.inference  # the method of the class shows again
+
+
+def _of_image(b: int, argument):
+    """The part of an argument of `inference` that belongs to image b: of images (B, 3, H, W) and maps (B, L, ...)."""
+    if isinstance(argument, dict):
+        return {level: _of_image(b, values) for level, values in argument.items()}
+    # Locations (L, 2) and thresholds are the same for all images.
+    return argument[b : b + 1] if isinstance(argument, torch.Tensor) and argument.dim() >= 3 else argument
+
+
+def _clip(boxes: torch.Tensor, size: tuple[int, int] | None) -> torch.Tensor:
+    if size is None:
+        return boxes
+    height, width = size
+    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
