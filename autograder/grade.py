@@ -3,7 +3,7 @@
 import contextlib
 import importlib.metadata
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def has_oracle() -> bool:
 
 @contextmanager
 def grading_session(
-    path: Path,
+    path: Path | Sequence[Path],
     table: TaskTable | None = None,
     tasks: set[str] | None = None,
     public_only: bool = False,
@@ -48,11 +48,11 @@ def grading_session(
             from autograder.oracle import Upstream
 
             upstream = Upstream()
-        yield Grading(intake.folder, table, worker, upstream, tasks, public_only)
+        yield Grading(intake.folder, table, worker, upstream, tasks, public_only, notes=intake.notes)
 
 
 def grade(
-    path: Path,
+    path: Path | Sequence[Path],
     table: TaskTable | None = None,
     tasks: set[str] | None = None,
     public_only: bool = False,
@@ -63,7 +63,7 @@ def grade(
     """Grade one submission.
 
     Args:
-        path: folder or zip.
+        path: folder, zip, tar or tar.gz; or .py files given together.
         table: of tasks; by default the kit's.
         tasks: ids to grade; None for all.
         public_only: leave out hidden tests and the points of hidden parts.
@@ -74,11 +74,12 @@ def grade(
             there is no reference.
 
     Returns:
-        The results, ready for JSON: total, max_total, isolation, seed, versions, and every expected task whatever
-        happened.
+        The results, ready for JSON: total, max_total, isolation, seed, versions, notes of the intake, and every
+        expected task whatever happened.
 
     Raises:
-        KitError: there is nothing to grade at `path`, or the kit itself is broken.
+        SubmissionRefused: neither of the two files can be had from `path`; for a student, `refused_results` says so.
+        KitError: there is nothing at `path`, or the kit itself is broken.
     """
     import pytest
 
@@ -109,6 +110,15 @@ def grade(
         return _compose(session, tasks, public_only)
 
 
+def refused_results(
+    reason: str, table: TaskTable | None = None, tasks: set[str] | None = None, public_only: bool = False
+) -> dict:
+    """Return the results of a submission that could not be taken in: every expected task, without a point, and why."""
+    table = table or load_tasks()
+    rows = [_task_result(task, {}, public_only, reason) for task in table.graded if tasks is None or task.id in tasks]
+    return _results(table, rows, public_only, isolation="not started", seed=None, notes=[reason])
+
+
 def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:
     """Put the results together from the list of what is expected, never from what happened to be reported."""
     rows = [
@@ -116,21 +126,30 @@ def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:
         for task in session.table.graded
         if tasks is None or task.id in tasks
     ]
+    return _results(session.table, rows, public_only, session.worker.isolation, session.seed, session.notes)
+
+
+def _results(
+    table: TaskTable, rows: list[dict], public_only: bool, isolation: str, seed: int | None, notes: list[str]
+) -> dict:
     return {
         "total": sum(row["points"] for row in rows),
         "max_total": sum(row["max_points"] for row in rows),
-        "isolation": session.worker.isolation,
-        "seed": session.seed,
+        "isolation": isolation,
+        "seed": seed,
         "public_only": public_only,
-        "tasks_sha256": session.table.digest,
+        "tasks_sha256": table.digest,
         "versions": _versions(),
+        "notes": notes,
         "tasks": rows,
     }
 
 
-def _task_result(task: Task, results: dict, public_only: bool) -> dict:
+def _task_result(
+    task: Task, results: dict, public_only: bool, absent: str = "the test of this part did not run"
+) -> dict:
     parts = [part for part in task.parts if not (public_only and part.hidden)]
-    rows = [_part_result(part, results.get((task.id, part.id), [])) for part in parts]
+    rows = [_part_result(part, results.get((task.id, part.id), []), absent) for part in parts]
     points = sum(row["points"] for row in rows)
     max_points = sum(part.points for part in parts)
     failing = [row for row in rows if row["status"] != "passed"]
@@ -153,7 +172,7 @@ def _task_result(task: Task, results: dict, public_only: bool) -> dict:
     }
 
 
-def _part_result(part: Part, results: list) -> dict:
+def _part_result(part: Part, results: list, absent: str) -> dict:
     failing = [result for result in results if not result.passed]
     passed = bool(results) and not failing
     if passed:
@@ -161,7 +180,7 @@ def _part_result(part: Part, results: list) -> dict:
     elif failing:
         status, message = failing[0].status, failing[0].message
     else:
-        status, message = "failed", "the test of this part did not run"
+        status, message = "failed", absent
     return {
         "id": part.id,
         "title": part.title,

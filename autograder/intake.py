@@ -98,8 +98,8 @@ def _lay_out(paths: list[Path], folder: Path) -> Notes:
     if not present:
         reasons = "; ".join(notes.lines()[:3])
         raise SubmissionRefused(f"holds neither {' nor '.join(FILES)}" + (f" ({reasons})" if reasons else ""))
-    for name in present:
-        notes.say(source_problem(name, (folder / name).read_bytes()))
+    for name in FILES:
+        notes.say(source_problem(name, (folder / name).read_bytes()) if name in present else f"{name}: missing")
     return notes
 
 
@@ -211,7 +211,6 @@ def _find(name: str, paths: dict[int, PurePosixPath], top: PurePosixPath, notes:
     elif len(similar) == 1:
         (chosen,) = similar
     else:
-        notes.say(f"{name}: missing")
         return None
     notes.say(f"{shown(similar[chosen])}: taken as {name}")
     return chosen

@@ -60,6 +60,7 @@ class Grading:
         results: {(task, part): [TestResult]} as the tests end.
         on_result: called as each test ends.
         defect: what is broken in the kit itself, if anything is: then no grade may be given.
+        notes: of the intake, to be shown beside the results.
     """
 
     folder: Path
@@ -71,6 +72,7 @@ class Grading:
     results: dict[tuple[str, str], list[TestResult]] = field(default_factory=dict)
     on_result: Callable[[str, str, TestResult], None] | None = None
     defect: KitError | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         self.seed = submission_seed(self.folder)

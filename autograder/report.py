@@ -13,7 +13,7 @@ _LOOK = {
 
 
 def print_results(results: dict, console) -> None:
-    """Print one row for each task, the reason for lost points, and the total.
+    """Print one row for each task, the reason for lost points, the notes of the intake, and the total.
 
     Args:
         results: as `autograder.grade.grade` returns them.
@@ -32,6 +32,8 @@ def print_results(results: dict, console) -> None:
             escape(one_line(row["message"])),
         )
     console.print(table)
+    if results["notes"]:
+        console.print("\n" + "\n".join(f"note: {escape(one_line(note))}" for note in results["notes"]), style="dim")
     console.print(f"\ntotal [bold]{results['total']}/{results['max_total']}[/]   isolation: {results['isolation']}")
 
 

@@ -10,7 +10,12 @@ from autograder.tasks import load_tasks
 
 def configure(parser):
     """Add the command's arguments."""
-    parser.add_argument("path", type=Path, help="folder or zip with common.py and one_stage_detector.py")
+    parser.add_argument(
+        "path",
+        type=Path,
+        nargs="+",
+        help="folder, zip or tar.gz with common.py and one_stage_detector.py, or .py files",
+    )
     parser.add_argument("--task", action="append", metavar="ID", help="grade this task only; may be given again")
     parser.add_argument("--public-only", action="store_true", help="leave out hidden tests, as students see it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
@@ -28,7 +33,7 @@ def run(args) -> int:
         if not path.parent.is_dir():
             raise KitError(f"{path}: the folder {path.parent} does not exist")
     console = Console(highlight=False)
-    with console.status(f"grading {args.path.name} …"):
+    with console.status(f"grading {args.path[0].name} …"):
         results = grade(args.path, table, set(args.task) if args.task else None, args.public_only)
     from autograder.report import print_results, results_page
 
@@ -36,5 +41,5 @@ def run(args) -> int:
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if args.html:
-        args.html.write_text(results_page(results, title=args.path.name), encoding="utf-8")
+        args.html.write_text(results_page(results, title=args.path[0].name), encoding="utf-8")
     return 0
