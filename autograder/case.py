@@ -1,6 +1,7 @@
 """A case: a probe, its inputs and the right result. Stored without pickle, byte-identical on the same versions."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors.torch import save
 from autograder.errors import KitError
 
 FOLDER = Path(__file__).resolve().parent / "reference"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Case:
         probe: name of the probe in `autograder.worker.probes`.
         inputs: the probe's keyword arguments.
         expected: what it returns on the solutions, computed in float64.
+        mistakes: function that gives known mistakes as pairs of a hint and what the probe returns with that mistake.
     """
 
     probe: str
     inputs: dict
     expected: object
+    mistakes: Callable[[], list[tuple[str, object]]] = list
 
 
 def map_tensors(value, function):
@@ -52,6 +55,7 @@ def dump_case(case: Case) -> bytes:
     tree = {"format": FORMAT, "probe": case.probe}
     tree["inputs"] = map_tensors(_plain(case.inputs), name_tensor)
     tree["expected"] = map_tensors(_plain(case.expected), name_tensor)
+    tree["mistakes"] = [[hint, map_tensors(_plain(value), name_tensor)] for hint, value in case.mistakes()]
     return save(tensors, metadata={"case": json.dumps(tree)})
 
 
@@ -71,7 +75,8 @@ def load_case(path: Path) -> Case:
         raise KitError(f"{path}: not a reference of this kit ({error}); make it anew with: kit reference") from None
     if tree.get("format") != FORMAT:
         raise KitError(f"{path}: written by another version of the kit; make it anew with: kit reference")
-    return Case(tree["probe"], _restore(tree["inputs"], tensors), _restore(tree["expected"], tensors))
+    mistakes = [(hint, _restore(value, tensors)) for hint, value in tree["mistakes"]]
+    return Case(tree["probe"], _restore(tree["inputs"], tensors), _restore(tree["expected"], tensors), lambda: mistakes)
 
 
 def _plain(value):

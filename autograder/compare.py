@@ -32,16 +32,16 @@ class Mismatch(AssertionError):
         self.problem, self.detail, self.hint = problem, detail, hint
 
 
-# A known mistake: what to tell the student, and a function that gives the answer which that mistake would lead to.
-Pattern = tuple[str, Callable[[], object]]
+# Known mistakes, computed when asked for: what to tell the student, and the answer which that mistake leads to.
+Mistakes = Callable[[], Iterable[tuple[str, object]]]
 
 
 def assert_matches(
     received,
     expected,
     what: str = "the result",
-    tolerance: Tolerance = Tolerance(),  # noqa: B008 - frozen
-    patterns: Iterable[Pattern] = (),
+    tolerance: Tolerance = Tolerance(),
+    mistakes: Mistakes = tuple,
 ) -> None:
     """Require that two values agree: containers by key, tensors by type, shape, finiteness, then values.
 
@@ -50,7 +50,7 @@ def assert_matches(
         expected: the same from the solutions, in float64.
         what: name of the value in messages.
         tolerance: allowed error of each element.
-        patterns: known mistakes, tried in order when values or shapes differ.
+        mistakes: tried in order when values or shapes differ.
 
     Raises:
         Mismatch: they differ.
@@ -58,17 +58,17 @@ def assert_matches(
     try:
         _compare(received, expected, what, tolerance)
     except Mismatch as mismatch:
-        raise Mismatch(mismatch.problem, mismatch.detail, mismatch.hint or diagnose(received, patterns, tolerance)) from None
+        raise Mismatch(mismatch.problem, mismatch.detail, diagnose(received, mistakes, tolerance)) from None
 
 
-def diagnose(received, patterns: Iterable[Pattern], tolerance: Tolerance) -> str:
-    """Return the text of the first pattern whose own prediction is what was received, or ""."""
-    for text, predict in patterns:
+def diagnose(received, mistakes: Mistakes, tolerance: Tolerance) -> str:
+    """Return the hint of the first known mistake that leads to what was received, or ""."""
+    for hint, prediction in mistakes():
         try:
-            _compare(received, predict(), "", tolerance)
-        except (Mismatch, RuntimeError, IndexError):
-            continue  # not this mistake, or it cannot be made with these shapes
-        return text
+            _compare(received, prediction, "", tolerance)
+        except Mismatch:
+            continue
+        return hint
     return ""
 
 

@@ -4,27 +4,48 @@ import math
 
 import torch
 
-from autograder import patterns
-from autograder.compare import Mismatch, Tolerance, assert_matches, compare_tensor
+from autograder.compare import Mismatch, Mistakes, Tolerance, assert_matches, compare_tensor
 
 # Convolutions over some thousand products in float32.
 NETWORK = Tolerance(relative=1e-3, absolute=1e-4)
+COORDINATES = Tolerance(relative=1e-6, absolute=1e-4)
+SCORES = Tolerance(relative=1e-4, absolute=1e-4)
+BOXES = Tolerance(relative=1e-4, absolute=1e-2)
+EXACT = Tolerance(relative=0, absolute=1e-6)
 LOSSES = ("loss_cls", "loss_box", "loss_ctr")
 
 
-def assert_shapes(received, expected, what: str) -> None:
+def seen_in(mistakes: Mistakes, *path) -> Mistakes:
+    """Return known mistakes as they show in one part of a result."""
+
+    def views():
+        for hint, value in mistakes():
+            try:
+                for key in path:
+                    value = value[key]
+            except (KeyError, IndexError):
+                continue
+            yield hint, value
+
+    return views
+
+
+def assert_shapes(received, expected, what: str, mistakes: Mistakes = tuple) -> None:
     """Require the same keys and shapes, whatever the values are."""
     if isinstance(expected, dict):
         if not isinstance(received, dict) or set(received) != set(expected):
             keys = ", ".join(map(str, received)) if isinstance(received, dict) else f"a {type(received).__name__}"
             raise Mismatch(f"{what} has the wrong keys", f"expected {', '.join(expected)}, received {keys}")
         for key in expected:
-            assert_shapes(received[key], expected[key], f"{what}[{key!r}]")
+            assert_shapes(received[key], expected[key], f"{what}[{key!r}]", seen_in(mistakes, key))
     elif not isinstance(received, torch.Tensor):
         raise Mismatch(f"{what} is a {type(received).__name__}", f"expected a tensor of shape {tuple(expected.shape)}")
     elif received.shape != expected.shape:
+        hints = (hint for hint, value in mistakes() if getattr(value, "shape", None) == received.shape)
         raise Mismatch(
-            f"{what} has the wrong shape", f"expected {tuple(expected.shape)}, received {tuple(received.shape)}"
+            f"{what} has the wrong shape",
+            f"expected {tuple(expected.shape)}, received {tuple(received.shape)} {received.dtype}",
+            next(hints, ""),
         )
 
 
@@ -36,7 +57,8 @@ def assert_pyramid_values(submission, case) -> None:
         wanted = ", ".join(map(_convolution, case.expected["convolutions"]))
         found = ", ".join(map(_convolution, result["convolutions"])) or "none"
         raise Mismatch("the pyramid has the wrong convolutions", f"expected {wanted}; received {found}")
-    assert_matches(result["outputs"], case.expected["outputs"], "the pyramid", NETWORK)
+    mistakes = seen_in(case.mistakes, "outputs")
+    assert_matches(result["outputs"], case.expected["outputs"], "the pyramid", NETWORK, mistakes)
 
 
 def _convolution(shape) -> str:
@@ -55,60 +77,55 @@ def assert_head_values(submission, case) -> None:
     surplus = set(result["convolutions"]) - set(case.expected["convolutions"])
     if surplus:
         raise Mismatch("the stems have too many convolutions", ", ".join(sorted(surplus)))
-    assert_matches(
-        result["outputs"],
-        case.expected["outputs"],
-        "the head's output (class, box, centerness)",
-        NETWORK,
-        patterns.head_mistakes(case.inputs, case.expected),
-    )
+    mistakes = seen_in(case.mistakes, "outputs")
+    what = "the head's output (class, box, centerness)"
+    assert_matches(result["outputs"], case.expected["outputs"], what, NETWORK, mistakes)
 
 
-def assert_initial_values(result, stem_std: float = 0.01) -> None:
+def assert_initial_values(submission, case, stem_std: float = 0.01) -> None:
     """Require N(0, 0.01) weights and zero biases in the stems, and -log(99) as the bias of `pred_cls`.
 
     The prediction layers' own weights are left alone: the instruction is about the stems.
     """
-    for name, weight in result["weights"].items():
-        if not name.startswith("stem"):
-            continue
+    result = submission.run(case)
+    for name, stem in result["stems"].items():
         # Of 64 * 64 * 9 = 36864 draws the standard deviation is known to 0.4 %, the mean to 0.5 % of it.
-        mean, std = float(weight.double().mean()), float(weight.double().std())
-        if not (0.95 * stem_std < std < 1.05 * stem_std and abs(mean) < 0.05 * stem_std):
-            raise Mismatch(
-                f"the weights of {name} are not drawn from N(0, 0.01)", f"their mean is {mean:.2g}, their std {std:.2g}"
-            )
-        if result["biases"][name] is not None and result["biases"][name].abs().max() > 1e-6:
-            raise Mismatch(f"the biases of {name} are not 0")
-    bias = result["biases"]["pred_cls"]
+        if not (0.95 * stem_std < stem["std"] < 1.05 * stem_std and abs(stem["mean"]) < 0.05 * stem_std):
+            pytorch_std = 1 / math.sqrt(3 * stem["fan_in"])  # uniform within 1 / sqrt(fan in)
+            hint = ""
+            if 0.95 * pytorch_std < stem["std"] < 1.05 * pytorch_std:
+                hint = "That is how PyTorch initialises a convolution by itself: the weights were not drawn anew"
+            elif 0.95 * stem_std**0.5 < stem["std"] < 1.05 * stem_std**0.5:
+                hint = "0.01 is the standard deviation; here it is the variance"
+            found = f"their mean is {stem['mean']:.2g}, their standard deviation {stem['std']:.2g}"
+            raise Mismatch(f"the weights of {name} are not drawn from N(0, 0.01)", found, hint)
+        if stem["largest_bias"] > 1e-6:
+            raise Mismatch(f"the biases of {name} are not 0", f"the largest is {stem['largest_bias']:.2g}")
+    bias, expected = result["pred_cls_bias"], case.expected["pred_cls_bias"]
     if bias is None:
         raise Mismatch("pred_cls has no bias")
-    compare_tensor(bias, torch.full_like(bias, -math.log(99), dtype=torch.float64), "pred_cls.bias", Tolerance(1e-3, 1e-3))
+    mistakes = seen_in(case.mistakes, "pred_cls_bias")
+    assert_matches(bias, expected, "pred_cls.bias", Tolerance(1e-3, 1e-4), mistakes)
 
 
-def assert_call(submission, case, what: str, mistakes, tolerance: Tolerance = Tolerance()) -> None:  # noqa: B008 - frozen
+def assert_call(submission, case, what: str, tolerance: Tolerance = Tolerance()) -> None:  # noqa: B008 - frozen
     """Require the right result of a function."""
-    result = submission.run(case)
-    assert_matches(result, case.expected, what, tolerance, mistakes(case.inputs, case.expected))
+    assert_matches(submission.run(case), case.expected, what, tolerance, case.mistakes)
 
 
 def assert_loss(submission, case, name: str) -> None:
     """Require one of the three losses, at every step of the case."""
     received = submission.run(case)
-    previous = 150.0
-    for step, got, wanted in zip(case.inputs["steps"], received, case.expected, strict=True):
+    for i, (got, wanted) in enumerate(zip(received, case.expected, strict=True)):
         losses = got["losses"]
         if set(losses) != set(LOSSES):
-            raise Mismatch("the losses have the wrong keys", f"expected {', '.join(LOSSES)}, received {', '.join(losses)}")
+            found = ", ".join(map(str, losses))
+            raise Mismatch("the losses have the wrong keys", f"expected {', '.join(LOSSES)}, received {found}")
         loss = losses[name]
         if isinstance(loss, torch.Tensor) and loss.numel() == 1:
             loss = loss.reshape(())
-        normalizer = wanted["normalizer"]
-        counts = {"batch": len(step["images"]), "normalizer": normalizer, "previous": previous}
-        counts["elements"] = sum(prediction.numel() for prediction in step["predictions"][LOSSES.index(name)].values())
-        expected = wanted["losses"][name]
-        assert_matches(loss, expected, name, Tolerance(1e-4, 1e-6), patterns.loss_mistakes(name, expected, counts))
-        previous = normalizer
+        mistakes = seen_in(case.mistakes, i, "losses", name)
+        assert_matches(loss, wanted["losses"][name], name, Tolerance(1e-4, 1e-6), mistakes)
 
 
 def sorted_detections(result):
@@ -122,7 +139,7 @@ def sorted_detections(result):
     if boxes.dim() != 2 or boxes.shape[1:] != (4,) or classes.dim() != 1 or scores.dim() != 1:
         raise Mismatch(
             "the detections have the wrong shapes",
-            f"expected (N, 4), (N,), (N,), received {tuple(boxes.shape)}, {tuple(classes.shape)}, {tuple(scores.shape)}",
+            "expected (N, 4), (N,), (N,), received " + ", ".join(str(tuple(value.shape)) for value in result),
         )
     if not len(boxes) == len(classes) == len(scores):
         raise Mismatch("boxes, classes and scores have different lengths")
@@ -130,10 +147,26 @@ def sorted_detections(result):
     return boxes[order], classes[order].double(), scores[order]
 
 
+def assert_detections(submission, case, *parts: str, boxes: Tolerance = BOXES) -> None:
+    """Require some parts of the detections: "boxes", "classes", "scores".
+
+    Args:
+        boxes: tolerance of the coordinates.
+    """
+    tolerances = {"boxes": boxes, "classes": EXACT, "scores": SCORES}
+    names = list(tolerances)
+    received, expected = sorted_detections(submission.run(case)), sorted_detections(case.expected)
+    for part in parts:
+        i = names.index(part)
+        mistakes = lambda i=i: [(hint, sorted_detections(value)[i]) for hint, value in case.mistakes()]  # noqa: E731
+        assert_matches(received[i], expected[i], part, tolerances[part], mistakes)
+
+
 def assert_training_falls(submission, case) -> None:
     """Require that the smoothed loss falls about as the reference's does."""
     losses = submission.run(case)
-    compare_tensor(losses.isfinite().double(), torch.ones_like(case.expected, dtype=torch.float64), "finite losses", NETWORK)
+    finite = losses.isfinite().double()
+    compare_tensor(finite, torch.ones_like(case.expected, dtype=torch.float64), "finite losses", NETWORK)
     received, reference = (_fall(values.double().sum(dim=1)) for values in (losses, case.expected))
     # The reference falls from 1 to `reference` of its peak; at least two thirds of that way is asked for.
     limit = 1 - (1 - reference) * 2 / 3

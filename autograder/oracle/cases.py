@@ -1,7 +1,8 @@
-"""Inputs of the graded tests, one builder a case. `kit reference` stores public and fixed hidden ones; hidden tests also build
-some afresh, with a generator that is seeded by the submission.
+"""Inputs of the graded tests, one builder a case. `kit reference` stores public and fixed hidden ones; hidden tests
+also build some afresh, with a generator that is seeded by the submission.
 
-A builder takes a `torch.Generator` and returns the probe's name and inputs. Boxes are continuous, so no answer hangs on a tie.
+A builder takes a `torch.Generator` and returns the probe's name and inputs. Boxes are continuous, so that no answer
+hangs on a tie.
 """
 
 import torch
@@ -170,13 +171,15 @@ def _head_values(generator, num_classes, in_channels, stem_channels, sizes, batc
         for stem in ("stem_cls", "stem_box"):
             previous = in_channels
             for i, channels in enumerate(stem_channels):
-                weights[f"{stem}.{i}"] = normal(generator, channels, previous, 3, 3, dtype=dtype) / (9 * previous) ** 0.5
-                biases[f"{stem}.{i}"] = normal(generator, channels, dtype=dtype) / 10
+                # Their biases stay 0: a stem with batch norm may have none.
+                weights[f"{stem}.{i}"] = (
+                    normal(generator, channels, previous, 3, 3, dtype=dtype) / (9 * previous) ** 0.5
+                )
                 previous = channels
         for name, channels in (("pred_cls", num_classes), ("pred_box", 4), ("pred_ctr", 1)):
-            weights[name] = normal(generator, channels, stem_channels[-1], 3, 3, dtype=dtype) / (
-                9 * stem_channels[-1]
-            ) ** 0.5
+            weights[name] = (
+                normal(generator, channels, stem_channels[-1], 3, 3, dtype=dtype) / (9 * stem_channels[-1]) ** 0.5
+            )
             biases[name] = normal(generator, channels, dtype=dtype)
     return "head_values", {
         "num_classes": num_classes,
@@ -190,7 +193,7 @@ def _head_values(generator, num_classes, in_channels, stem_channels, sizes, batc
 @case("public")
 def head_shapes(generator):
     """20 classes, stems of [64, 64], square maps, the head's own weights."""
-    sizes = {"p3": (16, 16), "p4": (8, 8), "p5": (4, 4)}
+    sizes = {"p3": (4, 4), "p4": (2, 2), "p5": (1, 1)}
     return _head_values(generator, 20, 16, [64, 64], sizes, batch=2, filled=False)
 
 

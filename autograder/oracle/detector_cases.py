@@ -61,8 +61,7 @@ def match_padding_only(generator):
 
 @case("hidden")
 def match_borders(generator):
-    """Largest distances of exactly 64 and 128 pixels belong to both neighbouring levels (section 3.2: from m to m', ends
-    included)."""
+    """Largest distances of exactly 64 and 128 pixels belong to both neighbouring levels: the ends of a range count."""
     # The p3 location (60, 60) and the p4 location (56, 56) lie 64 and 128 pixels from sides that are put there.
     boxes = torch.tensor([[52.0, 52.0, 124.0, 68.0, 3.0], [40.0, 44.0, 72.0, 184.0, 7.0]])
     return _match_call(256, 256, boxes)

@@ -1,7 +1,7 @@
 """Probes: a few lines each that call a submission for one task and return plain tensors. They hold no expected value.
 
-A probe takes the loaded submission and the inputs of a graded test; what it returns is compared on the trusted side. The same
-probes, run there on the solutions in float64, give the expected values.
+A probe takes the loaded submission and the inputs of a graded test; what it returns is compared on the trusted side.
+The same probes, run there on the solutions in float64, give the expected values.
 """
 
 import torch
@@ -27,7 +27,7 @@ def call(submission, function, arguments):
 
 @probe
 def fpn_shapes(submission, out_channels, size):
-    """Build the backbone with its pyramid and run it on random images of a size: shapes of the outputs, and the strides."""
+    """Build the backbone with its pyramid and run it on random images: shapes of the outputs, and the strides."""
     model = submission.DetectorBackboneWithFPN(out_channels)
     with torch.no_grad():
         outputs = model(torch.randn(size))
@@ -62,8 +62,8 @@ def _pyramid(submission, out_channels, features):
 def fpn_values(submission, features, lateral_weights, output_weight):
     """Run the pyramid on given features, all convolutions set to given weights.
 
-    Lateral convolutions are told apart by their input channels; the three output convolutions share one weight, so it does
-    not matter which is which.
+    Lateral convolutions are told apart by their input channels; the three output convolutions share one weight, so it
+    does not matter which is which.
     """
     out_channels = output_weight.shape[0]
     model, convolutions = _pyramid(submission, out_channels, features)
@@ -143,12 +143,20 @@ def head_values(submission, num_classes, stem_channels, features, weights, biase
 
 @probe
 def head_init(submission, num_classes, in_channels, stem_channels):
-    """Initial weights and biases of the head, before anything is trained."""
+    """Statistics of the head's initial weights, before anything is trained."""
     head = submission.FCOSPredictionNetwork(num_classes, in_channels, stem_channels)
     named = _head_convolutions(head)
+    stems = {name: convolution for name, convolution in named.items() if name.startswith("stem")}
+    return {"stems": {name: _statistics(stem) for name, stem in stems.items()}, "pred_cls_bias": named["pred_cls"].bias}
+
+
+def _statistics(convolution):
+    weight, bias = convolution.weight.detach().double(), convolution.bias
     return {
-        "weights": {name: convolution.weight for name, convolution in named.items()},
-        "biases": {name: convolution.bias for name, convolution in named.items()},
+        "mean": float(weight.mean()),
+        "std": float(weight.std()),
+        "fan_in": weight[0].numel(),
+        "largest_bias": 0.0 if bias is None else float(bias.detach().abs().max()),
     }
 
 
@@ -160,8 +168,8 @@ def _detector(submission, num_classes):
 def fcos_losses(submission, num_classes, steps):
     """Run the detector in train mode on some batches, one after the other, with prepared predictions.
 
-    Each step is {"images", "gt_boxes", "predictions": [class, box, centerness]}; it gives the losses, their gradients with
-    respect to the predictions, and the normaliser after the step.
+    Each step is {"images", "gt_boxes", "predictions": [class, box, centerness]}; it gives the losses, their gradients
+    with respect to the predictions, and the normaliser after the step.
     """
     predictions = [
         [{level: tensor.requires_grad_() for level, tensor in kind.items()} for kind in step["predictions"]]
@@ -217,7 +225,7 @@ def fcos_eval(submission, num_classes, images, predictions, score_thresh, nms_th
 
 @probe
 def inference(submission, num_classes, images, locations, predictions, score_thresh, nms_thresh):
-    """Call `FCOS.inference` with prepared predictions. A broken `__init__` belongs to another task and plays no part."""
+    """Call `FCOS.inference` with prepared predictions. A broken `__init__` belongs to another task."""
     try:
         detector = _detector(submission, num_classes)
     except Exception:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from autograder import patterns
 from autograder.plugin import task
 from autograder.rules import assert_call, assert_head_values
 
@@ -23,44 +22,44 @@ def test_head_off_square_in_float64(submission, fresh):
 @task("2.5", "off-square")
 def test_match_many_overlapping_boxes(submission, fresh):
     """Twelve boxes on an off-square image."""
-    assert_call(submission, fresh("match_off_square"), "matched boxes", patterns.match_mistakes)
+    assert_call(submission, fresh("match_off_square"), "matched boxes")
 
 
 @task("2.5", "edges")
 @pytest.mark.parametrize("name", ["match_no_box", "match_padding_only", "match_borders"])
 def test_match_edge_cases(submission, reference, name):
     """No box, only padding, boxes on the borders of the ranges."""
-    assert_call(submission, reference(name), "matched boxes", patterns.match_mistakes)
+    assert_call(submission, reference(name), "matched boxes")
 
 
 @task("2.2", "general")
 @pytest.mark.parametrize("name", ["deltas_many", "deltas_float64"])
 def test_deltas_of_many_locations(submission, fresh, name):
     """Other strides and dtypes, background among them."""
-    assert_call(submission, fresh(name), "deltas", patterns.delta_mistakes)
+    assert_call(submission, fresh(name), "deltas")
 
 
 @task("2.2", "four-columns")
 def test_deltas_without_a_class_column(submission, fresh):
     """Boxes of four columns; background is told by the coordinates."""
-    assert_call(submission, fresh("deltas_four_columns"), "deltas", patterns.delta_mistakes)
+    assert_call(submission, fresh("deltas_four_columns"), "deltas")
 
 
 @task("2.3", "general")
 @pytest.mark.parametrize("name", ["apply_many", "apply_float64"])
 def test_apply_many_deltas(submission, fresh, name):
     """Other strides and dtypes."""
-    assert_call(submission, fresh(name), "boxes", patterns.apply_mistakes)
+    assert_call(submission, fresh(name), "boxes")
 
 
 @task("2.3", "mixed")
 def test_apply_deltas_of_mixed_sign(submission, fresh):
     """Each delta is clipped by itself."""
-    assert_call(submission, fresh("apply_mixed"), "boxes", patterns.apply_mistakes)
+    assert_call(submission, fresh("apply_mixed"), "boxes")
 
 
 @task("2.4", "general")
 @pytest.mark.parametrize("name", ["centerness_many", "centerness_float64"])
 def test_centerness_of_many_locations(submission, fresh, name):
     """Three orders of magnitude, background among them."""
-    assert_call(submission, fresh(name), "centerness", patterns.centerness_mistakes)
+    assert_call(submission, fresh(name), "centerness")
