@@ -26,7 +26,7 @@ _SETTINGS = {
     "usercustomize.py",
 }
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # "common (1).py" is a second download, "common-1.py" a second upload to Canvas, "doejane_12_345_common.py" one
 # file of a bulk download from there.
 _VARIANTS = {name: re.compile(rf"(?:.*_\d+_)?{name[:-3]}(?: ?\(\d+\)|-\d+)?\.py", re.IGNORECASE) for name in FILES}
@@ -92,7 +92,7 @@ def why_left_out(path: PurePosixPath) -> str:
         return "left behind by a tool"
     if name in _SETTINGS or path.suffix == ".pth":
         return "settings of Python and pytest are never loaded from a submission; this costs nothing"
-    if name.endswith(_ARCHIVES):
+    if name.endswith(ARCHIVES):
         return "an archive inside the submission is not opened; hand in the files themselves"
     if name.endswith(".ipynb"):
         return "a notebook is not graded; the code in the .py files is"

@@ -1,0 +1,208 @@
+"""Finds the submissions in a class folder and works out whose they are.
+
+Who a submission belongs to is decided by whoever collected it: by the names that Canvas and Gradescope give, or the name
+of the folder or archive. The manifest inside is written by the student, so it may name a submission but never displace
+another one.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autograder.archives import archive_kind
+from autograder.errors import KitError
+from autograder.filenames import ARCHIVES, shown
+from autograder.intake import read_manifest
+from autograder.tasks import FILES
+
+# Last_First_123456_assignment.zip, doejane_LATE_123456_7891011_assignment-1.zip: the student's number, then perhaps the
+# upload's; "-1" marks a second upload.
+_CANVAS = re.compile(
+    r"(?P<who>[^\W\d][^_]*(?:_[^\W\d][^_]*)*?)(?:_(?P<late>LATE))?_(?P<id>\d{3,})(?:_(?P<upload>\d+))?_(?P<file>.+)"
+)
+_GRADESCOPE = re.compile(r"submission_(?P<id>\d+)")
+_COPY = re.compile(r"(?: ?\((?P<browser>\d+)\)|-(?P<canvas>\d+))$")
+_STUDENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,31}")  # as `helpers.submission` asks for
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is graded for one student.
+
+    Attributes:
+        id: of the student; fit for a file name, and no other submission of the class has it in any case.
+        paths: one folder or archive, or .py files that were handed in together.
+        source: its name in the class folder.
+        late: whether Canvas marked it so.
+    """
+
+    id: str
+    paths: tuple[Path, ...]
+    source: str
+    late: bool = False
+
+
+@dataclass
+class ClassFolder:
+    """What was found in a class folder.
+
+    Attributes:
+        submissions: sorted by id; one for each student.
+        superseded: {"id", "source", "counts"}: an older submission, and the one that counts in its place.
+        notes: one line for each file that is no submission, and for ids in doubt.
+    """
+
+    submissions: list[Submission] = field(default_factory=list)
+    superseded: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Found:
+    """One submission before it is clear whose it is."""
+
+    paths: list[Path]
+    name: str  # without the suffixes of an archive
+    id: str = ""  # from a name that Canvas or Gradescope made
+    who: str = ""
+    upload: int = 0
+    late: bool = False
+
+    @property
+    def age(self) -> tuple:
+        """Sorts submissions of one student, the newest last."""
+        copy = _COPY.search(self.name)
+        number = int(copy["browser"] or copy["canvas"]) if copy else 0
+        return self.upload, number, max(path.stat().st_mtime for path in self.paths), self.late, self.name
+
+    @property
+    def source(self) -> str:
+        return ", ".join(shown(path.name) for path in self.paths)
+
+
+def find_submissions(folder: Path, leave_out: Path | None = None) -> ClassFolder:
+    """List the submissions of a class: every folder and archive, and the .py files that Canvas gives one by one.
+
+    Args:
+        folder: an export of Canvas or Gradescope, or any folder with one folder or archive for each student.
+        leave_out: a folder that is no submission, whatever it holds: the one for results.
+
+    Raises:
+        KitError: there is no such folder, or no submission in it.
+    """
+    if not folder.is_dir():
+        raise KitError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder")
+    result = ClassFolder()
+    found = _list(folder, leave_out, result.notes)
+    if not found:
+        if any((folder / name).is_file() for name in FILES):
+            raise KitError(f"{folder}: this is one submission, not a class; use: kit grade {folder}")
+        raise KitError(f"{folder}: holds no submission; expected one folder or archive for each student")
+    for student, group in sorted(_by_student(found, result.notes).items()):
+        *older, newest = sorted(group, key=lambda one: one.age)
+        result.submissions.append(Submission(student, tuple(newest.paths), newest.source, newest.late))
+        result.superseded += [{"id": student, "source": one.source, "counts": newest.source} for one in older]
+    return result
+
+
+def _list(folder: Path, leave_out: Path | None, notes: list[str]) -> list[_Found]:
+    found, loose = [], {}
+    for path in sorted(folder.iterdir()):
+        if (
+            path.name.startswith(".")
+            or path.name == "__MACOSX"
+            or (leave_out and path.resolve() == leave_out.resolve())
+        ):
+            continue
+        is_source = path.suffix.lower() == ".py" and path.is_file()
+        is_container = path.is_dir() or path.name.lower().endswith(ARCHIVES) or archive_kind(path)
+        if path.is_symlink() or not (is_source or is_container):
+            notes.append(f"{shown(path.name)}: not a submission")
+            continue
+        name = path.name if path.is_dir() else _without_suffix(path.name)
+        one = _Found([path], name)
+        if match := _CANVAS.fullmatch(name):
+            one.id, one.who, one.late = match["id"], match["who"], bool(match["late"])
+            one.upload, one.name = int(match["upload"] or 0), match["file"]
+        elif match := _GRADESCOPE.fullmatch(name):
+            one.id = match["id"]
+        if not is_source:
+            found.append(one)
+        elif not one.id:
+            notes.append(f"{shown(path.name)}: not a submission; a student's files belong in one folder")
+        elif (one.who, one.id) in loose:
+            group = loose[one.who, one.id]
+            group.paths.append(path)
+            group.upload, group.late = max(group.upload, one.upload), group.late or one.late
+        else:
+            loose[one.who, one.id] = one
+    return found + list(loose.values())
+
+
+def _by_student(found: list[_Found], notes: list[str]) -> dict[str, list[_Found]]:
+    """Give every submission an id. Those with the same one are of the same student."""
+    named: dict[str, list[_Found]] = defaultdict(list)
+    for one in found:
+        if one.id:
+            named[one.id].append(one)
+    shared_by_all = len(named) == 1
+    for number, group in list(named.items()):
+        # "homework_2024_alice.zip": a number that several people share, or the whole class, is not a student's.
+        if len({one.who for one in group}) > 1 or (shared_by_all and len(group) > 2):
+            del named[number]
+            for one in group:
+                one.name = _without_suffix(one.paths[0].name)
+    plain: dict[str, list[_Found]] = defaultdict(list)
+    for one in found:
+        if not any(one is other for other in named.get(one.id, ())):
+            plain[one.name].append(one)
+    claims: dict[str, dict[str, list[_Found]]] = defaultdict(lambda: defaultdict(list))
+    for name, group in plain.items():
+        newest = max(group, key=lambda one: one.age)
+        claim = _claimed_id(newest.paths)
+        claims[claim or name.removesuffix("_fcos")][_COPY.sub("", name) if claim else name] += group
+    for student, by_name in claims.items():
+        if len(by_name) == 1 and student not in named:
+            named[student] = next(iter(by_name.values()))
+            continue
+        sources = [one.source for group in by_name.values() for one in group]
+        others = [one.source for one in named.get(student, ())]
+        notes.append(f"{shown(student)}: claimed by {', '.join(sources + others)}; graded apart, decide by hand")
+        for name, group in by_name.items():
+            named[name if name not in named else group[0].source] = group
+    return _fit_for_files(named)
+
+
+def _claimed_id(paths: list[Path]) -> str | None:
+    """Return the student id in a submission's own manifest, if there is a proper one."""
+    content = read_manifest(paths)
+    try:
+        ids = json.loads(content or b"null")["student_ids"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    proper = isinstance(ids, list) and 0 < len(ids) <= 8
+    if not proper or not all(isinstance(one, str) and _STUDENT_ID.fullmatch(one) for one in ids):
+        return None
+    return "+".join(sorted(ids))
+
+
+def _fit_for_files(named: dict[str, list[_Found]]) -> dict[str, list[_Found]]:
+    """Make every id a file name on every system, different from all others even without regard to case."""
+    result: dict[str, list[_Found]] = {}
+    taken: set[str] = set()
+    for name, group in sorted(named.items()):
+        plain = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", name)).strip("._-")[:80]
+        if plain != name or plain.casefold() in taken:
+            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+            plain = f"{plain or 'submission'}-{digest[:8]}"
+        taken.add(plain.casefold())
+        result[plain] = group
+    return result
+
+
+def _without_suffix(name: str) -> str:
+    return re.sub(r"\.(py|zip|tar|tgz|tar\.\w+|7z|rar|gz)$", "", name, flags=re.IGNORECASE)
