@@ -16,7 +16,7 @@
 # object here, where are its four sides, and am I near its middle?* No anchor boxes, no proposals, no second stage.
 #
 # Paper: Tian, Shen, Chen, He, *FCOS: Fully Convolutional One-Stage Object Detection*, ICCV 2019, [arXiv
-# 1904.01355](https://arxiv.org/abs/1904.01355). Sections 3.1 to 3.3 are four pages, and you will write all of them.
+# 1904.01355](https://arxiv.org/abs/1904.01355). Sections 3.1 to 3.3 are a few pages, and you will write all of them.
 #
 # **How to work.** You write code in two files, `common.py` and `one_stage_detector.py`; this notebook imports them,
 # explains, draws, and checks. Each task has a cell `check("1.1")`: it runs the public tests of that task in a process
@@ -275,9 +275,10 @@ get_fpn_location_coords({"p3": (1, 64, 2, 3)}, {"p3": 8})["p3"]
 # ## 3. The head
 #
 # **What.** One small network slides over every cell of every level, with the *same* weights on all of them, and
-# predicts three things: $K$ class logits, four distances to the sides of a box, and one centerness logit. Look at
-# figure 2 of the paper: two branches ("stems") of 3 × 3 convolutions and ReLUs; classes come from one, box and
-# centerness from the other.
+# predicts three things: $K$ class logits, four distances to the sides of a box, and one centerness logit. Two
+# branches ("stems") of 3 × 3 convolutions and ReLUs lead there, as in figure 2 of the paper. One difference: the
+# figure hangs centerness on the class branch; here it reads the **box** branch, which its authors later found to be
+# better (table 3, "ctr. on reg.").
 #
 # **Why shared weights?** A bus that is near and a bus that is far look alike, once each is seen at a level that fits
 # its size. What is learned for one level serves all.
@@ -827,5 +828,5 @@ print(describe_submission(zip_file))
 
 # %% [markdown] id="end"
 # That is a complete object detector, and you wrote all of it. If you want to go on: replace L1 by a GIoU loss, sample
-# only locations near the centre, or move centerness to the other stem, and see how much each is worth. Table 3 of the
-# paper tells you what its authors found.
+# only locations near the centre, or move centerness to the class stem, where figure 2 of the paper has it, and see
+# how much each is worth. Table 3 tells you what the authors found.

@@ -3,10 +3,14 @@
 import re
 import zipfile
 
+import nbformat
 import pytest
+import torch
 from student_copy import ROOT, execute, make_student_copy, pictures_of, text_of
+from torchvision.models import RegNet_X_400MF_Weights, regnet_x_400mf
 
 from autograder.tasks import load_tasks
+from helpers import make_sample
 
 # Cell -> what it must print with the solutions.
 PRINTED = {
@@ -151,3 +155,35 @@ def test_unsolved_notebook_can_still_be_handed_in(unsolved):
     text = text_of(cells_by_id(unsolved[1])["submit"])
     assert "opened again and complete" in text
     assert "fcos_detector.pt" not in text
+
+
+@pytest.mark.timeout(900)
+def test_full_run_trains_resumes_and_evaluates_on_images_never_seen(tmp_path):
+    folder = make_student_copy(tmp_path / "fcos", ROOT / "solutions")
+    path = folder / "one_stage_detector.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    # The checks are the same in both runs; the training cell comes twice, as after a disconnect.
+    cells = [cell for cell in notebook.cells if not cell.source.startswith("check")]
+    train = next(n for n, cell in enumerate(cells) if cell.id == "train")
+    again = nbformat.from_dict({**cells[train], "id": "train-again"})
+    notebook.cells = [*cells[: train + 1], again, *cells[train + 1 :]]
+    nbformat.write(notebook, path)
+    # Stands for weights that torchvision has downloaded before.
+    cache = tmp_path / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(regnet_x_400mf(weights=None).state_dict(), cache / RegNet_X_400MF_Weights.DEFAULT.url.rsplit("/")[-1])
+    environment = {
+        "FCOS_QUICK": "0",
+        "FCOS_MAX_ITERS": "2",
+        "FCOS_VOC_ROOT": str(make_sample(tmp_path / "sample", train=16, val=8)),
+        "FCOS_DATA": str(tmp_path / "data"),
+        "TORCH_HOME": str(tmp_path / "torch"),
+    }
+    cells = cells_by_id(execute(path, {**STUDENT, **environment}))
+    assert "16 images to train on (16 in this run), 8 to validate" in text_of(cells["data"])
+    assert "Going on from" not in text_of(cells["train"])
+    assert "Going on from full-2-checkpoint.pt" in text_of(cells["train-again"])
+    losses = [re.search(r"loss [\d.]+ -> [\d.]+", text_of(cells[name])).group() for name in ("train", "train-again")]
+    assert losses[0] == losses[1]
+    assert "on 8 images never seen" in text_of(cells["map"])
+    assert (tmp_path / "data" / "cache").is_dir()
