@@ -3,108 +3,55 @@
 Nothing here imports torch before the first probe: a worker imports it at the same time as the grader does.
 """
 
+import contextlib
 import json
 import os
-import secrets
-import selectors
 import signal
 import socket
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from autograder.conversation import Conversation, Outcome
 from autograder.errors import KitError
-from autograder.tasks import ROOT
+from autograder.isolation import level_class
+from autograder.limits import Limits, Watchdog
 
-WORKER = Path(__file__).resolve().parent / "worker" / "__main__.py"
+__all__ = ["Limits", "Outcome", "Worker"]
+
 _START_SECONDS = 120  # a cold disk can take this long to read torch
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one probe may use.
-
-    Attributes:
-        seconds: wall clock, from outside.
-        memory_gib: private memory on top of what the worker had.
-        output_bytes: of stdout and stderr together; the rest is drained and dropped.
-        file_bytes: size of one file that it writes.
-        open_files: descriptors.
-    """
-
-    seconds: float = 20.0
-    memory_gib: float = 4.0
-    output_bytes: int = 64 << 10
-    file_bytes: int = 64 << 20
-    open_files: int = 256
-
-    def for_worker(self) -> dict[str, int]:
-        """Return the limits that the probe's process sets on itself before it loads the submission."""
-        return {
-            "RLIMIT_CPU": int(self.seconds * 2) + 2,
-            "RLIMIT_DATA": int(self.memory_gib * 2**30),
-            "RLIMIT_FSIZE": self.file_bytes,
-            "RLIMIT_NOFILE": self.open_files,
-            "RLIMIT_CORE": 0,
-        }
-
-
-@dataclass
-class Outcome:
-    """What came of one probe.
-
-    Attributes:
-        status: "ok", or "error" (an exception in the submission), "timeout", "memory", "died" (a signal, or an exit without
-            an answer), "protocol" (not a frame, or a value that cannot be graded).
-        value: what the probe returned, when status is "ok".
-        message: in words, for every other status.
-        error_type: name of the exception, when there was one.
-        where: "file:line" in the submission, or None.
-        stage: "import" until the submission was loaded, then "run".
-        output: what it printed, cut at the limit.
-        seconds: wall clock of the whole probe.
-    """
-
-    status: str
-    value: object = None
-    message: str = ""
-    error_type: str = ""
-    where: str | None = None
-    stage: str = "import"
-    output: str = ""
-    seconds: float = 0.0
-
-
-@dataclass
-class _Exchange:
-    """State of one probe while its frames come in."""
-
-    nonce: str
-    stage: str = "import"
-    result: dict | None = None
-    output: bytearray = field(default_factory=bytearray)
-    dropped: int = 0
+_END_SECONDS = 5  # for the zygote to say that a probe is gone
 
 
 class Worker:
-    """A worker process with the level `process`: resource limits, a clean environment, a wall clock from outside.
+    """A worker process, started again when a submission has destroyed it. Use it as a context manager.
 
-    It starts in the constructor, so that its imports overlap with the caller's. Use it as a context manager.
+    At `process` one worker serves any number of submissions. At the other levels it sees one folder alone, and a
+    request for another folder starts a new one.
+
+    Args:
+        isolation: a level that can be had here; see `autograder.isolation.choose_level`.
+        folder: of the submission, when it is known: then the worker's imports overlap with the caller's.
+        warning: what was said when the level was chosen, for the results.
     """
 
-    isolation = "process"
-
-    def __init__(self):
+    def __init__(self, isolation: str = "process", folder: Path | None = None, warning: str = ""):
+        self.isolation = isolation
+        self.isolation_warning = warning
+        self._level_class = level_class(isolation)
+        self._level = None
+        self._place: str | None = None
         self._process: subprocess.Popen | None = None
         self._control: socket.socket | None = None
-        self._ready = False
-        self._home = tempfile.TemporaryDirectory(prefix="kit-worker-")
-        self._start()
+        self._watchdog: Watchdog | None = None
+        self._folder: str | None = None
+        self._left = Limits().submission_seconds
+        self._left_cpu = 2 * self._left
+        self._has_run = False
+        if folder is not None or isolation == "process":
+            self._start(None if folder is None else str(folder))
 
     def __enter__(self):
         return self
@@ -115,52 +62,6 @@ class Worker:
     def close(self) -> None:
         """Kill the worker and everything it started."""
         self._stop()
-        self._home.cleanup()
-
-    def _start(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        packages = list(dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")))
-        config = {"packages": packages, "root": str(ROOT), "control": theirs.fileno()}
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-u", str(WORKER), json.dumps(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-            cwd=self._home.name,
-            env=_clean_environment(self._home.name),
-            start_new_session=True,
-        )
-        theirs.close()
-        self._ready = False
-
-    def _stop(self) -> None:
-        if self._process is None:
-            return
-        self._control.close()
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self._process.wait()
-        self._process.stderr.close()
-        self._process = None
-
-    def _await_ready(self) -> None:
-        if self._process is None:
-            self._start()
-        if self._ready:
-            return
-        self._control.settimeout(_START_SECONDS)
-        try:
-            self._ready = bool(self._control.recv(1 << 16))
-        except TimeoutError:
-            pass
-        if not self._ready:
-            self._process.kill()
-            reason = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-            self._stop()
-            raise KitError(f"the worker did not start: {reason[-1] if reason else 'it ended at once'}")
 
     def run(
         self,
@@ -179,200 +80,134 @@ class Worker:
             The outcome; this method does not raise for anything that a submission does.
 
         Raises:
-            KitError: the worker itself cannot be started.
+            KitError: no worker can be started at all.
         """
-        from autograder.worker import frames  # imports torch
-
-        self._await_ready()
-        ours, theirs = socket.socketpair()
-        output, output_theirs = os.pipe()
-        exchange = _Exchange(nonce=secrets.token_hex(16))
+        if request["folder"] != self._folder:
+            self._change_folder(request["folder"], limits)
+        if self._left <= 0 or self._left_cpu <= 0:
+            return Outcome("timeout", message=f"the submission has used its {limits.submission_seconds:g} s")
         started = time.monotonic()
         try:
-            message = json.dumps({"op": "probe", "limits": limits.for_worker()}).encode()
-            try:
-                socket.send_fds(self._control, [message], [theirs.fileno(), output_theirs])
-            except OSError:
-                # The worker was killed between two probes; that costs this submission nothing but a new start.
-                self._stop()
-                self._await_ready()
-                socket.send_fds(self._control, [message], [theirs.fileno(), output_theirs])
-            theirs.close()
-            os.close(output_theirs)
-            output_theirs = None
-            reason = self._converse(
-                frames, ours, output, exchange, request, started + limits.seconds, limits.output_bytes, answer
-            )
-            status, survivors = self._end_probe(kill=reason is not None or exchange.result is None)
-        finally:
-            ours.close()
-            theirs.close()
-            os.close(output)
-            if output_theirs is not None:
-                os.close(output_theirs)
-        outcome = _judge(exchange, reason, status, limits)
+            self._await_ready()
+            outcome = self._converse(request, limits.at_most(self._left), answer)
+        except KitError as error:
+            if not self._has_run:
+                raise
+            # It could be started before this submission ran: so this is the submission's doing, and costs no results.
+            outcome = Outcome("died", message=f"the worker could not be started again ({error})")
         outcome.seconds = time.monotonic() - started
-        outcome.output = exchange.output.decode(errors="replace")
-        if exchange.dropped:
-            outcome.output += f"\n[cut: {exchange.dropped} more bytes]"
-        if survivors:
-            self._stop()
+        self._left -= outcome.seconds
         return outcome
 
-    def _converse(self, frames, channel, output, exchange, request, deadline, output_limit, answer) -> str | None:
-        """Talk to the probe until it answers or ends.
+    def _change_folder(self, folder: str, limits: Limits) -> None:
+        if self._level is not None and self._level.inside(folder) != folder:
+            self._stop()  # it sees the folder that it was started with
+        self._folder = folder
+        self._left, self._left_cpu = limits.submission_seconds, 2 * limits.submission_seconds
 
-        Returns:
-            None when it answered or closed the channel, else "timeout" or what was wrong with its frames.
-        """
-        channel.setblocking(False)
-        to_send = bytearray().join(frames.pack("request", exchange.nonce, request))
-        reader = frames.FrameReader()
-        with selectors.DefaultSelector() as selector:
-            selector.register(channel, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            selector.register(output, selectors.EVENT_READ)
-            while exchange.result is None:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return "timeout"
-                for key, events in selector.select(left):
-                    if key.fileobj == output:
-                        if not _drain(output, exchange, output_limit):
-                            selector.unregister(output)
-                        continue
-                    try:
-                        if events & selectors.EVENT_WRITE:
-                            sent = channel.send(to_send)
-                            del to_send[:sent]
-                            if not to_send:
-                                selector.modify(channel, selectors.EVENT_READ)
-                        if events & selectors.EVENT_READ:
-                            data = channel.recv(1 << 20)
-                            if not data:
-                                return None
-                            reader.feed(data)
-                            while exchange.result is None and (frame := reader.next()) is not None:
-                                reply = _take(frame, exchange, answer)
-                                if reply is not None:
-                                    to_send += b"".join(frames.pack("answer", exchange.nonce, reply))
-                                    selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE)
-                    except BlockingIOError:
-                        continue
-                    except (ConnectionError, BrokenPipeError):
-                        return None
-                    except frames.FrameError as error:
-                        return f"sent something that is not an answer ({error})"
-            while _drain(output, exchange, output_limit, wait=False):
-                pass
-        return None
+    def _start(self, folder: str | None) -> None:
+        self._folder = folder
+        self._place = tempfile.mkdtemp(prefix="kit-worker-")
+        self._level = self._level_class(Path(self._place))
+        self._level.lay_out(None if folder is None else Path(folder))
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            self._level.command(self._level.worker_arguments(theirs.fileno())),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            cwd=self._place,
+            env=self._level.environment(),
+            start_new_session=True,
+        )
+        theirs.close()
+        self._watchdog = None
 
-    def _end_probe(self, kill: bool) -> tuple[int | None, bool]:
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._control.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process.stderr.close()
+            self._process = None
+            self._level.clear()
+        if self._place is not None:
+            # Not shutil.rmtree: a probe can nest folders more deeply than Python can follow.
+            subprocess.run(["rm", "-rf", "--", self._place], capture_output=True)
+            self._place = self._level = None
+
+    def _await_ready(self) -> None:
+        if self._process is None:
+            self._start(self._folder)
+        if self._watchdog is not None:
+            return
+        self._control.settimeout(_START_SECONDS)
+        message = b""
+        with contextlib.suppress(OSError):
+            message = self._control.recv(1 << 16)
+        if not message:
+            self._process.kill()
+            reason = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+            self._stop()
+            raise KitError(f"the worker did not start: {reason[-1] if reason else 'it ended at once'}")
+        if not json.loads(message)["restricts"] and self.isolation != "process" and not self.isolation_warning:
+            self.isolation_warning = "this kernel cannot take system calls away from a submission (seccomp)"
+        self._watchdog = Watchdog(self._process.pid)
+        self._has_run = True
+
+    def _converse(self, request: dict, limits: Limits, answer) -> Outcome:
+        order = {"op": "probe", **limits.for_worker(self._level.counts_processes)}
+        with contextlib.ExitStack() as stack:
+            ours, theirs = map(stack.enter_context, socket.socketpair())
+            output, output_theirs = os.pipe()
+            stack.callback(os.close, output)
+            with contextlib.ExitStack() as handed_over:
+                handed_over.callback(theirs.close)
+                handed_over.callback(os.close, output_theirs)
+                self._order(json.dumps(order).encode(), [theirs.fileno(), output_theirs])
+            request = {**request, "folder": self._level.inside(request["folder"])}
+            conversation = Conversation(ours, output, request, limits, answer, self._watchdog)
+            conversation.run()
+            status = self._end_probe(kill=not conversation.answered)
+            return conversation.outcome(status)
+
+    def _order(self, message: bytes, descriptors: list[int]) -> None:
+        try:
+            socket.send_fds(self._control, [message], descriptors)
+        except OSError:
+            # The worker was killed between two probes; that costs this submission nothing but a new start.
+            self._stop()
+            self._await_ready()
+            socket.send_fds(self._control, [message], descriptors)
+
+    def _end_probe(self, kill: bool) -> int | None:
         """Wait until the probe's process is gone; kill it first if it must end.
 
         Returns:
-            Its wait status, or None when the worker is gone as well; and whether some process may have survived.
+            Its wait status, or None when the worker is gone as well: then the next probe gets a new one.
         """
         try:
-            self._control.settimeout(0.5)
-            try:
-                if not kill:
-                    return self._probe_ended()
-            except TimeoutError:
-                pass  # it answered and did not end
-            self._control.send(b'{"op": "kill"}')
-            self._control.settimeout(5)
-            return self._probe_ended()
-        except (OSError, ValueError):
-            # The worker itself is dead or does not listen: the next probe gets a new one.
+            ended = None
+            if not kill:
+                with contextlib.suppress(TimeoutError):  # it answered and does not end
+                    ended = self._receive(0.5)
+            if ended is None:
+                self._control.send(b'{"op": "kill"}')
+                ended = self._receive(_END_SECONDS)
+            status, cpu, clean = int(ended["status"]), float(ended["cpu"]), ended["clean"] is True
+        except (OSError, ValueError, TypeError, KeyError):
             self._stop()
-            return None, False
+            return None
+        self._left_cpu -= max(cpu, 0.0)
+        if not clean:
+            self._stop()
+        return status
 
-    def _probe_ended(self) -> tuple[int, bool]:
+    def _receive(self, seconds: float) -> dict:
+        self._control.settimeout(seconds)
         message = self._control.recv(1 << 16)
         if not message:
             raise ConnectionError
-        ended = json.loads(message)
-        return int(ended["status"]), bool(ended["survivors"])
-
-
-def _drain(output: int, exchange: _Exchange, limit: int, wait: bool = True) -> bool:
-    """Take what the probe printed; False when there is no more."""
-    if not wait:
-        os.set_blocking(output, False)
-    try:
-        data = os.read(output, 1 << 16)
-    except BlockingIOError:
-        return False
-    room = max(0, limit - len(exchange.output))
-    exchange.output += data[:room]
-    exchange.dropped += len(data) - len(data[:room])
-    return bool(data)
-
-
-def _take(frame: dict, exchange: _Exchange, answer) -> dict | None:
-    """Act on one frame of the probe; return the body of the answer when it asked for one."""
-    from autograder.worker.frames import FrameError
-
-    kind, body = frame["kind"], frame["body"]
-    if frame["nonce"] != exchange.nonce:
-        raise FrameError("a frame of another probe")
-    if kind == "loaded" and exchange.stage == "import":
-        exchange.stage = "run"
-        return None
-    if kind == "error" and isinstance(body, dict) and isinstance(body.get("message"), str):
-        exchange.result = frame
-        return None
-    if kind == "result" and exchange.stage == "run":
-        exchange.result = frame
-        return None
-    if kind == "call" and answer is not None and isinstance(body, dict):
-        symbol, args, kwargs = body.get("symbol"), body.get("args"), body.get("kwargs")
-        if isinstance(symbol, str) and isinstance(args, list) and isinstance(kwargs, dict):
-            try:
-                return {"value": answer(symbol, args, kwargs)}
-            except Exception as error:  # wrong arguments: the submission's mistake, told as a call of the function would
-                return {"error": f"{symbol.partition('.')[2]}: {type(error).__name__}: {error}"[:1000]}
-    raise FrameError(f"a frame of kind {kind!r} out of place")
-
-
-def _judge(exchange: _Exchange, reason: str | None, status: int | None, limits: Limits) -> Outcome:
-    """Turn what happened into an outcome."""
-    stage = exchange.stage
-    frame = exchange.result
-    if frame is not None and frame["kind"] == "result":
-        return Outcome("ok", value=frame["body"], stage=stage)
-    if frame is not None:
-        body = frame["body"]
-        where = body.get("where") if isinstance(body.get("where"), str) else None
-        error_type = str(body.get("type", ""))[:100]
-        message = body["message"][:2000]
-        if error_type == "MemoryError" or "can't allocate memory" in message or "Cannot allocate memory" in message:
-            return Outcome("memory", message=f"used more than {limits.memory_gib:g} GiB", where=where, stage=stage)
-        return Outcome("error", message=message, error_type=error_type, where=where, stage=stage)
-    doing = "while the file was imported" if stage == "import" else ""
-    if reason == "timeout":
-        return Outcome("timeout", message=f"stopped after {limits.seconds:g} s {doing}".strip(), stage=stage)
-    if reason is not None:
-        return Outcome("protocol", message=reason, stage=stage)
-    if status is not None and os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        if number == signal.SIGXCPU:
-            return Outcome("timeout", message=f"stopped after {limits.seconds:g} s of computing {doing}".strip())
-        return Outcome("died", message=f"crashed with {signal.Signals(number).name} {doing}".strip(), stage=stage)
-    return Outcome("died", message=f"ended the program without an answer {doing}".strip(), stage=stage)
-
-
-def _clean_environment(home: str) -> dict[str, str]:
-    """The same few variables on every machine: nothing of the grader's environment reaches a submission."""
-    return {
-        "PATH": "/usr/bin:/bin",
-        "HOME": home,
-        "TMPDIR": home,
-        "LANG": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "MPLBACKEND": "Agg",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+        return json.loads(message)

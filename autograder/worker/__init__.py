@@ -1,1 +1,1 @@
-"""The untrusted side: the only code that shares a process with a submission. It holds no expected value and no verdict."""
+"""The untrusted side: the only code that shares a process with a submission. It holds no expected value, no verdict."""

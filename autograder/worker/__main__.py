@@ -1,11 +1,14 @@
-"""Start of a worker process: `python -I -S -u __main__.py CONFIG`. CONFIG is JSON: site-packages, the kit's root, the control fd.
+"""Start of a worker process: `python -I -S -u __main__.py CONFIG`.
 
-`-I -S` keeps out the user's environment, `sitecustomize` and `.pth` files, so the import path is exactly what is set here.
+CONFIG is JSON: "packages" (folders to import from), "root" (where helpers lie), "control" (file descriptor), "scratch"
+(folders to empty after each probe), "user" (to become, or null). `-I -S` keeps out the user's environment,
+`sitecustomize` and `.pth` files, so the import path is exactly what is set here.
 """
 
 import importlib.machinery
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,9 +25,18 @@ class HelpersFinder:
         return None if place is None else importlib.machinery.PathFinder.find_spec(name, [place])
 
 
+def become(user: int) -> None:
+    """Give up root for good, before anything is imported that is not Python's own."""
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+
 def main() -> None:
     """Set the import path, import what every probe needs, and serve."""
     config = json.loads(sys.argv[1])
+    if config["user"] is not None:
+        become(config["user"])
     sys.argv = ["worker"]
     sys.path += config["packages"]
     sys.meta_path.insert(0, HelpersFinder(config["root"]))
@@ -35,7 +47,7 @@ def main() -> None:
     sys.modules["fcos_worker"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["fcos_worker"])
     zygote = importlib.import_module("fcos_worker.zygote")
-    zygote.serve(config["control"])
+    zygote.serve(config["control"], config["scratch"])
 
 
 if __name__ == "__main__":

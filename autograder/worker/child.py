@@ -1,5 +1,6 @@
 """One probe, in its own process: read the request, load the submission, call it, send back what it returned."""
 
+import functools
 import random
 import socket
 
@@ -8,9 +9,14 @@ import torch
 from . import frames
 from .fakes import FAKES
 from .forbidden import forbid
+from .limits import TooSlow, time_limit
 from .probes import PROBES
+from .review import review
 from .submission import SubmissionError, describe, load_submission, where_in_submission
+from .weights import inspect_weights
 
+# Probes that look at the files and run nothing of them.
+STATIC_PROBES = {"review": review, "weights": inspect_weights}
 _MESSAGE_LENGTH = 2000
 
 
@@ -45,31 +51,42 @@ class Channel:
         return answer["value"]
 
 
-def run_probe(connection: socket.socket) -> None:
-    """Serve one request on the channel; whatever goes wrong is sent back as an error frame."""
+def run_probe(connection: socket.socket, seconds: float, import_seconds: float) -> None:
+    """Serve one request on the channel; whatever goes wrong is sent back as an error frame.
+
+    Args:
+        connection: the probe's end of the channel.
+        seconds: for the probe, so that a report can name the line; the trusted side ends it a little later.
+        import_seconds: for each of the submission's two files.
+    """
     channel = Channel(connection)
     request = channel.receive()
     channel.nonce, body = request["nonce"], request["body"]
     torch.manual_seed(0)
     random.seed(0)
-    folder, stage = body["folder"], "import"
+    folder = body["folder"]
     try:
+        if body["probe"] in STATIC_PROBES:
+            channel.send("loaded", None)
+            channel.send("result", STATIC_PROBES[body["probe"]](folder, **body["inputs"]))
+            return
         forbid(body["forbidden"])
-        submission = load_submission(folder, body["modules"], body["replaced"], channel.ask, FAKES)
+        importing = functools.partial(time_limit, import_seconds)
+        submission = load_submission(folder, body["modules"], body["replaced"], channel.ask, FAKES, importing)
         channel.send("loaded", None)
-        stage = "run"
-        value = PROBES[body["probe"]](submission, **body["inputs"])
+        with time_limit(seconds):
+            value = PROBES[body["probe"]](submission, **body["inputs"])
         channel.send("result", value)
     except BaseException as error:  # SystemExit and KeyboardInterrupt included: they are answers too, and wrong ones
-        channel.send("error", explain(error, folder, stage))
+        channel.send("error", explain(error, folder))
 
 
-def explain(error: BaseException, folder: str, stage: str) -> dict:
+def explain(error: BaseException, folder: str) -> dict:
     """Describe an error of the submission in plain strings."""
-    message = str(error) if isinstance(error, (SubmissionError, frames.FrameError)) else describe(error)
+    ours = isinstance(error, (SubmissionError, frames.FrameError, TooSlow))
+    message = str(error) if ours else describe(error)
     return {
-        "stage": stage,
         "type": type(error).__name__[:100],
-        "message": message[:_MESSAGE_LENGTH],
+        "message": message[:_MESSAGE_LENGTH].encode(errors="replace").decode(),
         "where": where_in_submission(error, folder),
     }

@@ -5,6 +5,7 @@ import torchvision
 
 from .submission import SubmissionError
 
+# Names that a submission may have taken them from, and the operator below them all.
 _PLACES = {
     "nms": [
         (torchvision.ops, "nms"),
@@ -13,21 +14,27 @@ _PLACES = {
         (torchvision.ops.boxes, "batched_nms"),
         (torchvision.ops.boxes, "_batched_nms_coordinate_trick"),
         (torchvision.ops.boxes, "_batched_nms_vanilla"),
-        (torch.ops.torchvision, "nms"),
     ]
 }
+_OPERATORS = {"nms": ("torchvision", "nms")}
+_LIBRARIES = []  # an override lasts as long as its library object
 
 
 def forbid(names: list[str]) -> None:
-    """Make each named library function raise, wherever a submission may take it from.
-
-    This is a reminder for honest students; the review flag from the source is what finds the others.
-    """
+    """Make each named library function raise, whatever way a submission takes to it."""
     for name in names:
-
-        def refuse(*args, **kwargs):
-            raise SubmissionError(f"this task asks you to write {name} yourself; torchvision's is for comparing with")
-
+        refuse = _refusal(name)
         for owner, attribute in _PLACES[name]:
             if hasattr(owner, attribute):
                 setattr(owner, attribute, refuse)
+        namespace, operator = _OPERATORS[name]
+        library = torch.library.Library(namespace, "IMPL")
+        library.impl(operator, refuse, "CPU")
+        _LIBRARIES.append(library)
+
+
+def _refusal(name: str):
+    def refuse(*args, **kwargs):
+        raise SubmissionError(f"this task asks you to write {name} yourself; torchvision's is for comparing with")
+
+    return refuse

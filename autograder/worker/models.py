@@ -1,6 +1,6 @@
 """Serves torchvision's networks without a network connection: any form of pretrained weights gives random weights.
 
-Submissions ask for `pretrained=True`, `weights="DEFAULT"`, an enum or `None`; no graded test depends on trained weights.
+Submissions ask for `pretrained=True`, `weights="DEFAULT"`, an enum or `None`; no graded test needs trained weights.
 """
 
 import contextlib

@@ -1,15 +1,19 @@
 """Loads a submission, with every function that belongs to another task answered from outside.
 
-A task's own mistakes must cost that task alone. So before a task is probed, the functions and classes of all other tasks are
-replaced: functions by stubs that ask the trusted side, classes by the small fakes of `fakes`. The replacement is made inside the
-function and class objects, so that it also holds for references that the submission took while it was imported.
+A task's own mistakes must cost that task alone. So before a task is probed, the functions and classes of all other
+tasks are replaced: functions by stubs that ask the trusted side, classes by the small fakes of `fakes`. The replacement
+is made inside the function and class objects, so that it also holds for references that the submission took while it
+was imported.
 """
 
+import contextlib
 import importlib.util
 import sys
 import traceback
 import types
 from pathlib import Path
+
+from .limits import TooSlow
 
 MODULES = ("common", "one_stage_detector")
 
@@ -20,6 +24,10 @@ class SubmissionError(Exception):
     def __init__(self, message: str, where: str | None = None):
         super().__init__(message)
         self.where = where
+
+
+class ImportTooSlow(SubmissionError):
+    """A file that works instead of defining: it was still busy when its time for being imported was over."""
 
 
 class Submission:
@@ -36,7 +44,9 @@ class Submission:
         raise SubmissionError(f"{name} is not defined in {files}")
 
 
-def load_submission(folder: str, needed: list[str], replaced: list[str], ask, fakes: dict) -> Submission:
+def load_submission(
+    folder: str, needed: list[str], replaced: list[str], ask, fakes: dict, importing=contextlib.nullcontext
+) -> Submission:
     """Import a submission's modules.
 
     Args:
@@ -45,6 +55,7 @@ def load_submission(folder: str, needed: list[str], replaced: list[str], ask, fa
         replaced: symbols ("common.nms") that are answered from outside.
         ask: function (symbol, args, kwargs) -> answer.
         fakes: {symbol: class} for the symbols that are classes.
+        importing: makes the context in which each file is imported; it may raise `TooSlow`.
 
     Returns:
         The modules, with the replacements made.
@@ -56,7 +67,7 @@ def load_submission(folder: str, needed: list[str], replaced: list[str], ask, fa
     modules = {}
     for name in MODULES if "one_stage_detector" in needed else ("common",):
         try:
-            modules[name] = _execute(name, folder)
+            modules[name] = _execute(name, folder, importing)
         except SubmissionError:
             if name in needed:
                 raise
@@ -68,7 +79,7 @@ def load_submission(folder: str, needed: list[str], replaced: list[str], ask, fa
     return Submission(modules)
 
 
-def _execute(name: str, folder: str) -> types.ModuleType:
+def _execute(name: str, folder: str, importing) -> types.ModuleType:
     path = Path(folder) / f"{name}.py"
     if not path.is_file():
         raise SubmissionError(f"{name}.py is missing")
@@ -76,13 +87,38 @@ def _execute(name: str, folder: str) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except BaseException as error:  # SystemExit and KeyboardInterrupt too: a file that ends the program cannot be graded
+        with importing():
+            spec.loader.exec_module(module)
+    except (
+        BaseException
+    ) as error:  # SystemExit and KeyboardInterrupt too: a file that ends the program cannot be graded
         sys.modules.pop(name, None)
-        raise SubmissionError(
-            f"{name}.py cannot be imported: {describe(error)}", where_in_submission(error, folder)
-        ) from error
+        where = where_in_submission(error, folder)
+        if isinstance(error, TooSlow):
+            reason = "it takes too long; work belongs inside functions, not at the top of the file"
+            raise ImportTooSlow(f"{name}.py cannot be imported: {reason}", where) from error
+        reason, line = _unreadable(path) or (describe(error), None)
+        where = f"{name}.py:{line}" if line else where
+        raise SubmissionError(f"{name}.py cannot be imported: {reason}", where) from error
     return module
+
+
+def _unreadable(path: Path) -> tuple[str, int] | None:
+    """Say what a file is that Python cannot read, and in which line that shows; None for ordinary Python source."""
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
+        return "it is not a text file in UTF-8", content.partition(b"\0")[0].count(b"\n") + 1
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"cells"' in content:
+        return "it is a notebook, not Python source; export the notebook as an executable script", 1
+    for number, line in enumerate(content.splitlines(), start=1):
+        if line.startswith((b"<<<<<<< ", b">>>>>>> ")):
+            return "it holds the marks of an unfinished merge", number
+    if b"coding" not in content[:200]:  # a file that names its encoding in its first lines is left to Python
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            return "it is not a text file in UTF-8", content.count(b"\n", 0, error.start) + 1
+    return None
 
 
 def describe(error: BaseException) -> str:
@@ -124,8 +160,8 @@ def _replace(module: types.ModuleType, attribute: str, symbol: str, ask, fake: t
         return ask(symbol, args, kwargs)
 
     if isinstance(current, types.FunctionType) and not current.__code__.co_freevars:
-        # References taken at import (`from common import nms`, a default argument, a table of functions) hold the function
-        # object, so its code is what has to change.
+        # References taken at import (`from common import nms`, a default argument, a table of functions) hold the
+        # function object, so its code is what has to change.
         def forward(*args, **kwargs):
             return ASK(SYMBOL, args, kwargs)  # noqa: F821 - the two names are put in below
 

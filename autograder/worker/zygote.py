@@ -1,17 +1,20 @@
 """The zygote imports torch once and forks a fresh process for every probe.
 
 Control messages (one datagram each, JSON) between the trusted side and the zygote:
-    trusted -> zygote   {"op": "probe", "limits": {...}} with two file descriptors: the probe's channel and its output
-                        {"op": "kill"} while a probe runs
-    zygote -> trusted   {"ready": true} once, then for each probe {"status": wait status, "survivors": bool}
+    zygote -> trusted   {"ready": true, "restricts": whether system calls can be taken away} once
+    trusted -> zygote   {"op": "probe", "limits": {...}, "seconds": s, "import_seconds": s} with two descriptors: the
+                        probe's channel and its output; {"op": "kill"} while it runs
+    zygote -> trusted   {"status": wait status, "cpu": seconds, "clean": whether nothing is left of the probe}
 The frames of a probe travel on its own channel; the zygote never sees them, and a probe never sees the control socket.
 """
 
+import contextlib
 import ctypes
 import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -19,37 +22,45 @@ import time
 
 import torch
 import torchvision.models.feature_extraction
-import torchvision.ops  # noqa: F401 - imported here so that no probe has to
+import torchvision.ops
 
 from .child import run_probe
+from .limits import apply_limits
 from .models import offline_models
+from .syscalls import can_restrict, restrict_calls
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 
 
-def serve(control_fd: int) -> None:
-    """Answer probe requests until the trusted side closes the control socket."""
+def serve(control_fd: int, scratch: list[str]) -> None:
+    """Answer probe requests until the trusted side closes the control socket.
+
+    Args:
+        control_fd: the zygote's end of the control socket.
+        scratch: folders that a probe may write to; emptied after each.
+    """
     control = socket.socket(fileno=control_fd)
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives its grader
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # daemons that a submission leaves behind become our children
-    libc.prctl(_PR_SET_DUMPABLE, 0)  # a probe can neither trace this process nor read its memory
+    if sys.platform == "linux":
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives its grader
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # daemons that a submission leaves behind become our children
+        libc.prctl(_PR_SET_DUMPABLE, 0)  # a probe can neither trace this process nor read its memory
     torch.set_num_threads(1)
     _warm_up()
-    control.send(json.dumps({"ready": True}).encode())
+    control.send(json.dumps({"ready": True, "restricts": can_restrict()}).encode())
     with offline_models():
-        _serve_probes(control)
+        _serve_probes(control, scratch)
 
 
 def _warm_up() -> None:
-    """Pay once for what every probe of a network would pay: tracing a backbone and a first convolution, on one thread."""
+    """Pay once for what every probe of a network would pay: tracing a backbone, a first convolution, on one thread."""
     network = torchvision.models.regnet_x_400mf(weights=None)
     extractor = torchvision.models.feature_extraction.create_feature_extractor(network, ["trunk_output.block2"])
     with torch.no_grad():
         extractor.eval()(torch.zeros(1, 3, 32, 32))
 
 
-def _serve_probes(control: socket.socket) -> None:
+def _serve_probes(control: socket.socket, scratch: list[str]) -> None:
     while True:
         message, fds, _, _ = socket.recv_fds(control, 1 << 16, 2)
         if not message:
@@ -57,34 +68,33 @@ def _serve_probes(control: socket.socket) -> None:
         request = json.loads(message)
         if request["op"] != "probe":
             continue  # a late "kill" for a probe that has just ended
+        guarded = [os.getppid(), *_own_threads()]
+        used = _cpu_of_children()
         pid = os.fork()
         if pid == 0:
             control.close()
-            _enter_probe(*fds, request["limits"])
+            _enter_probe(*fds, request, guarded)
         for fd in fds:
             os.close(fd)
         status = _wait(pid, control)
-        control.send(json.dumps({"status": status, "survivors": not _reap_all()}).encode())
+        clean = _reap_all() and all(_empty(folder) for folder in scratch)
+        control.send(json.dumps({"status": status, "cpu": _cpu_of_children() - used, "clean": clean}).encode())
 
 
-def _enter_probe(channel_fd: int, output_fd: int, limits: dict) -> None:
+def _enter_probe(channel_fd: int, output_fd: int, request: dict, guarded: list[int]) -> None:
     """In the fork: give up what the zygote has, accept the limits, run the probe, and end."""
     code = 1
     try:
+        os.setsid()  # a process group of its own
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (output_fd, 1), (output_fd, 2)):
             os.dup2(source, target)
         os.close(nothing)
         os.close(output_fd)
-        for name, value in limits.items():
-            kind = getattr(resource, name, None)
-            if kind is not None:
-                _, hard = resource.getrlimit(kind)
-                if name == "RLIMIT_DATA":
-                    value += _data_bytes()  # the limit is for what the submission adds
-                allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-                resource.setrlimit(kind, (allowed, allowed))
-        run_probe(socket.socket(fileno=channel_fd))
+        apply_limits(request["limits"])
+        if can_restrict():
+            restrict_calls(guarded)
+        run_probe(socket.socket(fileno=channel_fd), request["seconds"], request["import_seconds"])
         code = 0
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -95,13 +105,16 @@ def _enter_probe(channel_fd: int, output_fd: int, limits: dict) -> None:
         os._exit(code)
 
 
-def _data_bytes() -> int:
-    """Private memory of this process, as RLIMIT_DATA counts it."""
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmData"):
-                return int(line.split()[1]) * 1024
-    return 0
+def _own_threads() -> list[int]:
+    try:
+        return [int(thread) for thread in os.listdir("/proc/self/task")]
+    except OSError:
+        return [os.getpid()]
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _wait(pid: int, control: socket.socket) -> int:
@@ -137,10 +150,8 @@ def _reap_all(seconds: float = 2.0) -> bool:
         except OSError:
             pids = []
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -148,3 +159,16 @@ def _reap_all(seconds: float = 2.0) -> bool:
             return True
         time.sleep(0.001)
     return False
+
+
+def _empty(folder: str) -> bool:
+    """Remove what a probe wrote; False when something resists, and then the whole worker has to go."""
+    try:
+        for entry in list(os.scandir(folder)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+    except (OSError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,127 @@
+"""What a probe may use, and the watch over it from outside.
+
+The kernel keeps the limits of single processes (`Limits.for_worker`); what a whole family of processes uses is counted
+here, some times a second, for as long as a probe runs.
+"""
+
+from dataclasses import dataclass, replace
+
+import psutil
+
+_TICK_SECONDS = 0.1
+# Forked processes share the worker's own memory, but each counts it as its own; so many may share it unquestioned.
+_SHARING = 4
+_LAST_RESERVE = 256 << 20  # when the whole machine has no more than this left, the probe that runs has to end
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one probe may use.
+
+    Attributes:
+        seconds: wall clock.
+        memory_gib: memory of all its processes, on top of what the worker had.
+        processes: processes and threads at one time.
+        output_bytes: of stdout and stderr together; the rest is drained and dropped.
+        file_bytes: size of one file that it writes.
+        open_files: descriptors.
+        submission_seconds: wall clock of all probes of one submission; twice that of computing.
+    """
+
+    seconds: float = 20.0
+    memory_gib: float = 4.0
+    processes: int = 64
+    output_bytes: int = 64 << 10
+    file_bytes: int = 64 << 20
+    open_files: int = 256
+    submission_seconds: float = 900.0
+
+    @property
+    def import_seconds(self) -> float:
+        """Wall clock for each of the submission's files to be imported."""
+        return 0.4 * self.seconds
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Computing of all processes together."""
+        return 2 * self.seconds + 2
+
+    @property
+    def grace_seconds(self) -> float:
+        """When the probe is ended from outside: a little later than it should end itself and name the line."""
+        return self.seconds + min(1.0, 0.2 * self.seconds)
+
+    def at_most(self, seconds: float) -> "Limits":
+        """Return the same limits with less time."""
+        return replace(self, seconds=min(self.seconds, seconds))
+
+    def for_worker(self, count_processes: bool) -> dict:
+        """Return what the zygote is told: the limits that the probe's process sets on itself, and its alarms.
+
+        Args:
+            count_processes: whether the kernel can count this worker's processes alone, not all of the user's.
+        """
+        memory = int(self.memory_gib * 2**30)
+        limits = {
+            "RLIMIT_CPU": int(self.cpu_seconds),
+            "RLIMIT_DATA": memory,
+            "RLIMIT_AS": memory,
+            "RLIMIT_FSIZE": self.file_bytes,
+            "RLIMIT_NOFILE": self.open_files,
+            "RLIMIT_MSGQUEUE": 0,
+            "RLIMIT_CORE": 0,
+        }
+        if count_processes:
+            limits["RLIMIT_NPROC"] = self.processes
+        return {"limits": limits, "seconds": self.seconds, "import_seconds": self.import_seconds}
+
+
+class Watchdog:
+    """Counts what the processes below one process use.
+
+    Args:
+        pid: of the worker; its descendants are counted as well.
+    """
+
+    tick_seconds = _TICK_SECONDS
+
+    def __init__(self, pid: int):
+        self._pid = pid
+        family = self._family()
+        self._size = len(family)
+        self._threads = sum(threads for _, threads, _ in family)
+        self._memory = sum(memory for memory, _, _ in family)
+        self._shared = max((memory for memory, _, _ in family), default=0)  # the zygote's, that every fork shares
+        self._cpu = sum(cpu for _, _, cpu in family)
+
+    def check(self, limits: Limits) -> tuple[str, str] | None:
+        """Return (status, message) of the limit that is passed, or None."""
+        family = self._family()
+        if sum(threads for _, threads, _ in family) - self._threads > limits.processes:
+            return "processes", f"started more than {limits.processes} processes and threads"
+        allowed = self._memory + self._shared * min(len(family) - self._size, _SHARING) + limits.memory_gib * 2**30
+        if sum(memory for memory, _, _ in family) > allowed:
+            return "memory", f"used more than {limits.memory_gib:g} GiB"
+        if sum(cpu for _, _, cpu in family) - self._cpu > limits.cpu_seconds:
+            return "timeout", f"stopped after {limits.cpu_seconds:g} s of computing"
+        if psutil.virtual_memory().available < _LAST_RESERVE:
+            return "memory", "used up the memory of this machine"
+        return None
+
+    def _family(self) -> list[tuple[int, int, float]]:
+        """(resident bytes, threads, seconds of computing) of each process that is there."""
+        try:
+            worker = psutil.Process(self._pid)
+            processes = [worker, *worker.children(recursive=True)]
+        except psutil.Error:
+            return []
+        family = []
+        for process in processes:
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    threads = process.num_threads()
+                    family.append((process.memory_info().rss, threads, times.user + times.system))
+            except psutil.Error:
+                continue  # it has just ended
+        return family
