@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autograder.errors import KitError
 from autograder.intake import open_submission
+from autograder.isolation import choose_level
 from autograder.sandbox import Worker
 from autograder.tasks import Part, Task, TaskTable, load_tasks
 
@@ -28,6 +29,7 @@ def grading_session(
     public_only: bool = False,
     worker: Worker | None = None,
     as_student: bool = False,
+    isolation: str | None = None,
 ) -> Iterator:
     """Lay out a submission, start its worker, and yield the `Grading` plugin for pytest.
 
@@ -40,7 +42,8 @@ def grading_session(
     with contextlib.ExitStack() as stack:
         intake = stack.enter_context(open_submission(path))
         if worker is None:
-            worker = stack.enter_context(Worker())
+            level, warning = choose_level(isolation)
+            worker = stack.enter_context(Worker(level, intake.folder, warning))
         from autograder.plugin import Grading  # imports torch
 
         upstream = None
@@ -59,6 +62,7 @@ def grade(
     worker: Worker | None = None,
     on_result=None,
     as_student: bool = False,
+    isolation: str | None = None,
 ) -> dict:
     """Grade one submission.
 
@@ -69,13 +73,14 @@ def grade(
         public_only: leave out hidden tests and the points of hidden parts.
         worker: to use; by default a new one that ends with this call.
         on_result: called with (task id, part id, TestResult) as each test ends.
+        isolation: level of a new worker, see `autograder.isolation`; None for the strongest that can be had here.
         as_student: public tests only, and calls of other tasks' functions go to the submission's own, as they must
-        where
-            there is no reference.
+            where there is no reference.
+        isolation: level of a new worker; by default the strongest that can be had.
 
     Returns:
-        The results, ready for JSON: total, max_total, isolation, seed, versions, notes of the intake, and every
-        expected task whatever happened.
+        The results, ready for JSON: total, max_total, isolation and a warning if it is weaker than it could be, seed,
+        versions, notes of the intake, flags for a person to look at, and every expected task whatever happened.
 
     Raises:
         SubmissionRefused: neither of the two files can be had from `path`; for a student, `refused_results` says so.
@@ -86,7 +91,7 @@ def grade(
     table = table or load_tasks()
     as_student = as_student or not has_oracle()
     public_only = public_only or as_student
-    with grading_session(path, table, tasks, public_only, worker, as_student) as session:
+    with grading_session(path, table, tasks, public_only, worker, as_student, isolation) as session:
         session.on_result = on_result
         folders = [str(GRADED / "public")] + ([] if public_only else [str(GRADED / "hidden")])
         output = io.StringIO()
@@ -116,7 +121,7 @@ def refused_results(
     """Return the results of a submission that could not be taken in: every expected task, without a point, and why."""
     table = table or load_tasks()
     rows = [_task_result(task, {}, public_only, reason) for task in table.graded if tasks is None or task.id in tasks]
-    return _results(table, rows, public_only, isolation="not started", seed=None, notes=[reason])
+    return _results(table, rows, public_only, "not started", "", seed=None, notes=[reason])
 
 
 def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:
@@ -126,16 +131,19 @@ def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:
         for task in session.table.graded
         if tasks is None or task.id in tasks
     ]
-    return _results(session.table, rows, public_only, session.worker.isolation, session.seed, session.notes)
+    worker = session.worker
+    level, warning = worker.isolation, worker.isolation_warning
+    return _results(session.table, rows, public_only, level, warning, session.seed, session.notes)
 
 
 def _results(
-    table: TaskTable, rows: list[dict], public_only: bool, isolation: str, seed: int | None, notes: list[str]
+    table: TaskTable, rows: list, public_only: bool, isolation: str, warning: str, seed: int | None, notes: list[str]
 ) -> dict:
     return {
         "total": sum(row["points"] for row in rows),
         "max_total": sum(row["max_points"] for row in rows),
         "isolation": isolation,
+        "isolation_warning": warning,
         "seed": seed,
         "public_only": public_only,
         "tasks_sha256": table.digest,

@@ -1,6 +1,6 @@
 """Finds the submissions in a class folder and works out whose they are.
 
-Who a submission belongs to is decided by whoever collected it: by the names that Canvas and Gradescope give, or the name
+Who a submission belongs to is decided by whoever collected it: by the names of Canvas and Gradescope, or the name
 of the folder or archive. The manifest inside is written by the student, so it may name a submission but never displace
 another one.
 """
@@ -119,8 +119,8 @@ def _list(folder: Path, leave_out: Path | None, notes: list[str]) -> list[_Found
         ):
             continue
         is_source = path.suffix.lower() == ".py" and path.is_file()
-        is_container = path.is_dir() or path.name.lower().endswith(ARCHIVES) or archive_kind(path)
-        if path.is_symlink() or not (is_source or is_container):
+        is_archive = path.is_file() and (path.name.lower().endswith(ARCHIVES) or archive_kind(path) is not None)
+        if path.is_symlink() or not (path.is_dir() or is_source or is_archive):
             notes.append(f"{shown(path.name)}: not a submission")
             continue
         name = path.name if path.is_dir() else _without_suffix(path.name)
