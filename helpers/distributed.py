@@ -44,6 +44,12 @@ def rank_and_world_size() -> tuple[int, int]:
     return 0, 1
 
 
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if rank_and_world_size()[1] > 1:
+        distributed.barrier()
+
+
 def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
     """Average a tensor over all processes; each must call this.
 

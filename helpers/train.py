@@ -13,9 +13,9 @@ from helpers.denormals import call_without_denormals
 from helpers.history import History
 from helpers.progress import progress_bar
 from helpers.schedule import SCHEDULES
-from helpers.training_run import NonFiniteLoss, TrainingRun, infinite_loader
+from helpers.training_run import NonFiniteLoss, OutOfMemory, TrainingRun, infinite_loader
 
-__all__ = ["History", "NonFiniteLoss", "infinite_loader", "train_detector"]
+__all__ = ["History", "NonFiniteLoss", "OutOfMemory", "infinite_loader", "train_detector"]
 
 
 def train_detector(
@@ -74,7 +74,7 @@ def train_detector(
         ValueError: an option makes no sense, or the loader is empty.
         FileExistsError: `checkpoint` holds another run and `resume` does not say to go on with it.
         NonFiniteLoss: a loss is NaN or infinite.
-        RuntimeError: the GPU is out of memory; the message says which batch size to try.
+        OutOfMemory: the GPU's memory is too small; the message says which batch size to try.
     """
     settings = {
         "learning_rate": learning_rate,

@@ -22,6 +22,10 @@ class NonFiniteLoss(RuntimeError):
     """A loss became NaN or infinite; the message says which, when, the likely cause, and where to go on from."""
 
 
+class OutOfMemory(RuntimeError):
+    """The GPU is out of memory; the message says which batch size to try."""
+
+
 def infinite_loader(loader: Iterable) -> Iterator:
     """Yield batches for ever, starting over at each end.
 
@@ -113,7 +117,7 @@ class TrainingRun:
         """One batch: losses, gradients, new weights.
 
         Raises:
-            RuntimeError: the GPU is out of memory.
+            OutOfMemory: the GPU's memory is too small for the batch.
         """
         settings = self.settings
         _, images, gt_boxes = next(self.batches)
@@ -136,7 +140,7 @@ class TrainingRun:
             self.scaler.update()
         except torch.cuda.OutOfMemoryError as error:
             smaller = max(len(images) // 2, 1)
-            raise RuntimeError(
+            raise OutOfMemory(
                 f"the GPU ran out of memory with {len(images)} images of {images.shape[-2]} x {images.shape[-1]} in a "
                 f"batch; try batch_size={smaller} (and learning_rate="
                 f"{settings['learning_rate'] * smaller / len(images):g}), or mixed_precision=True"

@@ -13,6 +13,8 @@ COMMANDS = {
     "reference": ("tools.reference", "regenerate the reference tensors of the graded tests"),
     "grade": ("tools.grade", "grade one submission (a folder or a zip)"),
     "data": ("tools.data", "make the sample data set or fetch VOC2007"),
+    "train": ("tools.train", "train a detector as a configuration describes it, and evaluate it"),
+    "evaluate": ("tools.evaluate", "measure a trained detector: VOC and COCO figures, kinds of mistakes, pictures"),
     "release": ("tools.release", "build what students receive"),
     "demo": ("tools.demo", "grade a small class, train a detector, and show both on one page"),
 }

@@ -24,7 +24,7 @@ from helpers.history import History
 from helpers.sampling import ShuffledStream, can_shuffle, shuffled_loader
 from helpers.schedule import learning_rate_factor, scale_learning_rate
 from helpers.train import infinite_loader, train_detector
-from helpers.training_run import NonFiniteLoss
+from helpers.training_run import NonFiniteLoss, OutOfMemory
 
 HERE = Path(__file__).resolve().parent
 
@@ -320,7 +320,7 @@ def test_gpu_out_of_memory_says_which_batch_size_to_try():
         def forward(self, *args, **kwargs):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(RuntimeError, match=r"4 images of 32 x 32 .* batch_size=2 \(and learning_rate=0.0025\)"):
+    with pytest.raises(OutOfMemory, match=r"4 images of 32 x 32 .* batch_size=2 \(and learning_rate=0.0025\)"):
         train(Greedy())
 
 

@@ -1,0 +1,225 @@
+"""`kit train` and `kit evaluate`: configurations that name their mistakes, and one small run from end to end."""
+
+import json
+
+import pytest
+import torch
+
+from autograder.errors import KitError
+from autograder.tasks import ROOT
+from helpers.history import History
+from helpers.sample import make_sample
+from tools import cli, runs
+from tools.configuration import differences, load_configuration, save_configuration
+from tools.train import prepare_folder
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Function (name, text): write a configuration and return its path."""
+
+    def write_file(name, text):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write_file
+
+
+def test_defaults_are_those_of_the_functions(write):
+    values = load_configuration(write("empty.yaml", ""))
+    assert list(values) == ["data", "model", "train", "evaluate"]
+    assert values["train"]["momentum"] == 0.9
+    assert values["data"]["image_size"] == 224
+    assert values["evaluate"]["score_thresh"] == 0.05
+
+
+def test_a_file_changes_its_base_and_the_command_line_changes_both(write):
+    write("base.yaml", "train: {max_iters: 10, learning_rate: 0.1}\ndata: {hflip: 0.5}")
+    child = write("child.yaml", "base: base.yaml\ntrain: {max_iters: 20}")
+    values = load_configuration(child, ["train.ema_decay=0.99", "model.stem_channels=[24, 12]", "data.cache=memory"])
+    assert (values["train"]["max_iters"], values["train"]["learning_rate"]) == (20, 0.1)
+    assert values["data"]["hflip"] == 0.5
+    assert values["train"]["ema_decay"] == 0.99
+    assert values["model"]["stem_channels"] == [24, 12]
+    assert values["data"]["cache"] == "memory"
+
+
+def test_numbers_without_a_point_are_numbers(write):
+    values = load_configuration(write("a.yaml", "train: {learning_rate: 5e-3, clip_grad_norm: 5}"))
+    assert values["train"]["learning_rate"] == 0.005
+    assert values["train"]["clip_grad_norm"] == 5.0
+
+
+def test_saved_configuration_reads_the_same(write, tmp_path):
+    values = load_configuration(write("a.yaml", "data: {scale_jitter: [0.7, 1.4]}\ntrain: {seed: null}"))
+    save_configuration(values, tmp_path / "saved.yaml")
+    assert load_configuration(tmp_path / "saved.yaml") == values
+    values["train"]["seed"] = 3
+    assert differences(load_configuration(tmp_path / "saved.yaml"), values) == ["train.seed None -> 3"]
+
+
+# what is wrong, text of the file, overrides, words of the message
+BAD = [
+    ("unknown_key", "train: {learning_rat: 0.1}", [], r"bad\.yaml: unknown key .* mean train\.learning_rate\?"),
+    ("key_of_another_section", "train: {image_size: 96}", [], r"train\.image_size; did you mean data\.image_size\?"),
+    ("unknown_section", "trian: {max_iters: 1}", [], r"unknown section trian; did you mean train\?"),
+    ("wrong_type", "train: {max_iters: many}", [], r"train\.max_iters: expected int, got 'many'"),
+    ("fraction_for_a_count", "train: {max_iters: 1.5}", [], r"expected int, got 1\.5"),
+    ("yes_for_a_number", "train: {max_iters: yes}", [], r"expected int, got True"),
+    ("nothing_for_a_number", "train: {max_iters: }", [], r"expected int, got None"),
+    ("text_for_one_or_nothing", "train: {clip_grad_norm: a lot}", [], r"expected float or null"),
+    ("list_of_sections", "- train", [], r"bad\.yaml: expected sections"),
+    ("section_without_keys", "train: 3", [], r"train must hold keys, got 3"),
+    ("broken_yaml", "train: [1", [], r"bad\.yaml is not YAML"),
+    ("base_that_is_not_there", "base: nowhere.yaml", [], r"nowhere\.yaml cannot be read"),
+    ("base_of_itself", "base: bad.yaml", [], r"circle: bad\.yaml -> bad\.yaml"),
+    ("override_without_value", "", ["train.max_iters"], r"write section\.key=value"),
+    ("override_without_section", "", ["max_iters=3"], r"write section\.key=value"),
+    ("unknown_override", "", ["train.max_iter=3"], r"command line: unknown key .*did you mean train\.max_iters"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "overrides", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_configuration_is_refused_with_the_place(text, overrides, message, write):
+    with pytest.raises(KitError, match=message):
+        load_configuration(write("bad.yaml", text), overrides)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_configurations_are_valid(path):
+    load_configuration(path)
+
+
+# --- the run's folder -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def earlier(write, tmp_path):
+    """(folder with the beginning of a run, its configuration)."""
+    configuration = load_configuration(write("a.yaml", "train: {max_iters: 5}"))
+    prepare_folder(tmp_path / "run", configuration, resume=False, overwrite=False)
+    (tmp_path / "run" / runs.CHECKPOINT).write_bytes(b"precious")
+    return tmp_path / "run", configuration
+
+
+def test_earlier_run_is_kept_unless_told_otherwise(earlier):
+    folder, configuration = earlier
+    with pytest.raises(KitError, match="holds a run: go on with it"):
+        prepare_folder(folder, configuration, resume=False, overwrite=False)
+    prepare_folder(folder, configuration, resume=True, overwrite=False)
+    assert (folder / runs.CHECKPOINT).exists()
+    prepare_folder(folder, configuration, resume=False, overwrite=True)
+    assert not (folder / runs.CHECKPOINT).exists()
+
+
+def test_resume_with_another_recipe_is_refused_but_not_with_another_machine(earlier):
+    folder, configuration = earlier
+    configuration["train"]["num_workers"] = 4
+    prepare_folder(folder, configuration, resume=True, overwrite=False)
+    configuration["train"]["learning_rate"] = 1.0
+    with pytest.raises(KitError, match=r"another configuration: train\.learning_rate 0\.005 -> 1\.0"):
+        prepare_folder(folder, configuration, resume=True, overwrite=False)
+
+
+def test_folder_of_something_else_is_left_alone(earlier, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("...")
+    for overwrite in (False, True):
+        with pytest.raises(KitError, match="is not a run's folder"):
+            prepare_folder(tmp_path / "thesis", earlier[1], resume=False, overwrite=overwrite)
+    assert (tmp_path / "thesis" / "chapter.tex").exists()
+
+
+# --- one small run ----------------------------------------------------------------------------------------------------
+
+SMALL = [
+    "data.image_size=64", "data.train_images=4", "model.fpn_channels=8", "model.stem_channels=[8]",
+    "model.backbone=mobilenet_v2", "train.max_iters=4", "train.batch_size=2", "train.checkpoint_period=2",
+    "train.log_period=2", "evaluate.images=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """(folder of a finished run, arguments that made it)."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = make_sample(folder / "sample", train=4, val=3)
+    arguments = ["train", str(ROOT / "configs" / "smoke.yaml"), *SMALL, f"data.root={data}", "--device", "cpu"]
+    assert cli.main([*arguments, "--out", str(folder / "run")]) == 0
+    return folder / "run", arguments
+
+
+def test_run_leaves_everything_in_one_folder(small_run):
+    folder, _ = small_run
+    assert {path.name for path in folder.iterdir()} == set(runs.FILES_OF_A_RUN)
+    metrics = json.loads((folder / runs.METRICS).read_text())
+    assert metrics["images"] == 3
+    assert len(metrics["AP"]) == 20
+    assert set(metrics["other_modes"]) == {"area", "11-point", "101-point"}
+    assert load_configuration(folder / runs.CONFIGURATION)["train"]["max_iters"] == 4
+    # The smoke preset's rate is meant for 4 images; this run has 2.
+    assert History.load(folder / runs.HISTORY).column("learning_rate")[0] == pytest.approx(0.01)
+
+
+def test_half_a_run_that_is_resumed_ends_like_a_whole_one(small_run, tmp_path, monkeypatch):
+    from helpers import training_run
+
+    folder, arguments = small_run
+    step = training_run.TrainingRun.step
+
+    def step_that_stops(run):
+        if run.iteration == 3:
+            raise KeyboardInterrupt
+        step(run)
+
+    arguments = [*arguments, "--out", str(tmp_path / "run"), "--no-evaluation"]
+    monkeypatch.setattr(training_run.TrainingRun, "step", step_that_stops)
+    assert cli.main(arguments) == 130
+    monkeypatch.undo()
+    assert cli.main(arguments) == 2  # there is a run now
+    assert cli.main([*arguments, "--resume"]) == 0
+    one, other = (torch.load(place / runs.WEIGHTS) for place in (folder, tmp_path / "run"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_evaluate_reads_the_run_and_takes_overrides(small_run, tmp_path, capsys):
+    folder, _ = small_run
+    out = tmp_path / "on_train"
+    arguments = ["evaluate", str(folder), "evaluate.split=train", "evaluate.images=2", "--out", str(out)]
+    assert cli.main([*arguments, "--device", "cpu"]) == 0
+    assert json.loads((out / runs.METRICS).read_text())["images"] == 2
+    assert (out / runs.PICTURES[0]).exists()
+    assert "as the original computed it" in capsys.readouterr().out
+
+
+# what is wrong, arguments after the run's folder, words of the message
+BAD_EVALUATIONS = [
+    ("unknown_key", ["evaluate.score=0.1"], "did you mean evaluate.score_thresh"),
+    ("other_detector", ["model.fpn_channels=4"], "does not fit the detector"),
+    ("no_weights", ["--weights", "nowhere.pt"], "no weights at nowhere.pt"),
+    ("no_data", ["data.root=nowhere"], "nowhere holds no VOCdevkit/VOC2007: fetch it with `kit data voc2007`"),
+    ("no_split", ["evaluate.split=test"], "no list of the 'test' images"),
+    ("no_folder", ["model.folder=nowhere"], "model.folder: there is no"),
+    ("no_image", ["evaluate.images=0"], "at least 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [c[1:] for c in BAD_EVALUATIONS], ids=[c[0] for c in BAD_EVALUATIONS]
+)
+def test_bad_evaluation_is_one_line(arguments, message, small_run, capsys):
+    assert cli.main(["evaluate", str(small_run[0]), *arguments, "--device", "cpu"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("kit evaluate: ")
+    assert message in error
+
+
+def test_folder_without_a_run_is_named(tmp_path, capsys):
+    assert cli.main(["evaluate", str(tmp_path)]) == 2
+    assert "is no run's folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_gpu_that_is_not_there_is_refused(small_run, capsys):
+    assert cli.main(["evaluate", str(small_run[0]), "--device", "cuda"]) == 2
+    assert "no CUDA GPU" in capsys.readouterr().err

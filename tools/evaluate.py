@@ -1,0 +1,148 @@
+"""`kit evaluate`: every figure and picture of a trained detector, from the folder of its run."""
+
+import argparse
+import json
+from pathlib import Path
+
+from autograder.errors import KitError
+
+SHOWN_SCORE = 0.3  # pictures and counts of mistakes leave out what nobody would look at
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run that `kit train` has made")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as evaluate.split=train")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="a state dict (default: weights.pt of the run)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: the run's)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate the run's detector."""
+    from tools import runs
+    from tools.configuration import load_configuration
+
+    if not (args.folder / runs.CONFIGURATION).is_file():
+        raise KitError(f"{args.folder} is no run's folder: there is no {runs.CONFIGURATION} in it")
+    configuration = load_configuration(args.folder / runs.CONFIGURATION, args.overrides)
+    evaluate_run(args.folder, configuration, runs.choose_device(args.device), args.weights, args.out)
+    return 0
+
+
+def evaluate_run(
+    folder: Path, configuration: dict, device: str, weights: Path | None = None, out: Path | None = None
+) -> dict:
+    """Measure the detector of a run, write `metrics.json` and pictures, and print the figures.
+
+    Args:
+        folder: of the run.
+        configuration: from `load_configuration`.
+        device: where to compute.
+        weights: another state dict than the run's own.
+        out: another folder for the results than the run's.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        KitError: the weights are missing or do not fit, or the data are not there.
+    """
+    from helpers.inference import detect, ground_truth_of
+    from tools import runs
+
+    options, out = configuration["evaluate"], out or folder
+    dataset = runs.open_split(configuration["data"], options["split"], options["images"], training=False)
+    names = runs.class_names(dataset)
+    detector = runs.build_detector(configuration["model"], len(names), pretrained=False)
+    _load_weights(detector, weights or folder / runs.WEIGHTS)
+    predictions = detect(
+        detector, dataset, options["score_thresh"], options["nms_thresh"], device, batch_size=options["batch_size"]
+    )
+    metrics, pictures = measure(predictions, ground_truth_of(dataset), names, options, dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / runs.METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    for name, figure in zip(runs.PICTURES, pictures):
+        figure.savefig(out / name, dpi=110)
+    _print(metrics)
+    print(f"all figures and pictures are in {out}")
+    return metrics
+
+
+def measure(predictions: dict, ground_truth: dict, names: dict[int, str], options: dict, images) -> tuple[dict, list]:
+    """Compute everything there is to say about some detections.
+
+    Args:
+        predictions: as in `evaluate_voc`.
+        ground_truth: the same.
+        names: class index -> name.
+        options: section "evaluate" of a configuration.
+        images: item n is (path, image, ...), for the gallery.
+
+    Returns:
+        (plain numbers for a JSON file, figures in the order of `runs.PICTURES`).
+    """
+    from helpers.coco import evaluate_coco
+    from helpers.errors import confusion_figure, cost_of_errors, error_bars, find_errors
+    from helpers.evaluation import MODES, evaluate_as_original, evaluate_voc
+    from helpers.misses import miss_gallery
+    from helpers.plots import ap_bars, precision_recall_curves
+
+    count, threshold = len(names), options["iou_threshold"]
+    result = evaluate_voc(predictions, ground_truth, count, threshold, options["mode"], options["pixel_offset"])
+    original = evaluate_as_original(predictions, ground_truth, count)
+    errors = find_errors(predictions, ground_truth, count, SHOWN_SCORE, threshold)
+    cost = cost_of_errors(find_errors(predictions, ground_truth, count, 0.0, threshold), count, threshold)
+    try:
+        coco = evaluate_coco(predictions, ground_truth, count)
+    except ImportError as error:
+        coco = {"missing": str(error)}
+    metrics = {
+        **result.as_dict(names),
+        "images": len(ground_truth),
+        "detections": sum(len(scores) for _, _, scores in predictions.values()),
+        "options": options,
+        "other_modes": {m: evaluate_voc(predictions, ground_truth, count, threshold, m).mean_ap for m in MODES},
+        "as_the_original_computed_it": original.mean_ap if original else None,
+        "coco": coco,
+        f"mistakes above {SHOWN_SCORE}": errors.counts(),
+        "cost_of_mistakes": cost,
+    }
+    there = {names[k]: one for k, one in enumerate(result.classes) if one.num_objects}
+    pictures = [
+        ap_bars({name: one.ap for name, one in there.items()}),
+        precision_recall_curves({name: (one.recall, one.precision, one.ap) for name, one in there.items()}),
+        error_bars(errors, cost),
+        confusion_figure(errors, names),
+        miss_gallery(images, predictions, ground_truth, names),
+    ]
+    return metrics, pictures
+
+
+def _load_weights(detector, file: Path) -> None:
+    import torch
+
+    if not file.is_file():
+        raise KitError(f"there are no weights at {file}; `kit train` writes them at its end")
+    try:
+        detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # a broken file, a pickle, or another detector
+        raise KitError(f"{file} does not fit the detector: {' '.join(str(error).split())[:300]}") from error
+
+
+def _print(metrics: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_edge=False, title=f"{metrics['images']} images, {metrics['detections']} detections")
+    table.add_column("figure")
+    table.add_column("%", justify="right")
+    rows = {f"VOC mAP at IoU {metrics['iou_threshold']:g}, {metrics['mode']}": metrics["mAP"]}
+    rows |= {f"    {mode}": value for mode, value in metrics["other_modes"].items() if mode != metrics["mode"]}
+    rows["    as the original computed it (wrong)"] = metrics["as_the_original_computed_it"]
+    rows |= {f"COCO {name}": value for name, value in metrics["coco"].items() if name != "missing"}
+    for name, value in rows.items():
+        table.add_row(name, "-" if value is None else f"{100 * value:.1f}")
+    Console(highlight=False).print(table)
+    if "missing" in metrics["coco"]:
+        print(metrics["coco"]["missing"])

@@ -1,0 +1,160 @@
+"""A training run's folder, and the data, detector and device that its configuration asks for."""
+
+import inspect
+import os
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from autograder.errors import KitError
+from autograder.tasks import FILES, ROOT
+from helpers.annotations import AnnotationError
+from helpers.dataset import VOC2007DetectionTiny
+
+CONFIGURATION, CHECKPOINT, WEIGHTS = "config.yaml", "checkpoint.pt", "weights.pt"
+HISTORY, LOSSES, METRICS = "history.jsonl", "losses.png", "metrics.json"
+PICTURES = ("ap.png", "precision_recall.png", "errors.png", "confusion.png", "misses.png")
+FILES_OF_A_RUN = (CONFIGURATION, CHECKPOINT, WEIGHTS, HISTORY, LOSSES, METRICS, *PICTURES)
+# What a resumed run may have otherwise than its first part: it decides where and when, not what comes out.
+FREE_TO_CHANGE = {"data.root", "data.cache", "train.num_workers", "train.log_period", "train.checkpoint_period"}
+
+
+def choose_device(name: str) -> str:
+    """Resolve "auto" to the GPU where there is one.
+
+    Args:
+        name: "auto", "cpu", "cuda", or "cuda:1".
+
+    Returns:
+        The device's name.
+
+    Raises:
+        KitError: a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise KitError(f"--device {name}: this machine has no CUDA GPU that PyTorch can use")
+    return name
+
+
+def data_root(data: dict) -> Path:
+    """Find the folder that holds VOCdevkit.
+
+    Args:
+        data: that section of a configuration.
+
+    Returns:
+        The folder: `root`, or the generated sample, or FCOS_VOC_ROOT, or data/voc2007.
+
+    Raises:
+        KitError: there is no VOCdevkit in it; the message says how to get one.
+    """
+    if data["root"] == "sample":
+        from helpers.sample import make_sample
+
+        return make_sample(ROOT / "data" / "sample")
+    root = Path(data["root"] or os.environ.get("FCOS_VOC_ROOT") or ROOT / "data" / "voc2007")
+    if not (root / "VOCdevkit" / "VOC2007").is_dir():
+        raise KitError(
+            f"{root} holds no VOCdevkit/VOC2007: fetch it with `kit data voc2007`, name another folder with "
+            "data.root=FOLDER, or use the generated sample with data.root=sample"
+        )
+    return root
+
+
+def open_split(data: dict, split: str, images: int | None, training: bool):
+    """Open one split.
+
+    Args:
+        data: that section of a configuration.
+        split: such as "train".
+        images: use only the first of them; `None` uses all.
+        training: with augmentation and cache, or plain.
+
+    Returns:
+        A `VOC2007DetectionTiny` or a `Subset` of one.
+
+    Raises:
+        KitError: the data are not there or not in VOC's form, or an option is out of range.
+    """
+    options = {k: v for k, v in data.items() if k not in ("root", "train_split", "train_images")}
+    if not training:
+        options = {"image_size": data["image_size"]}
+    try:
+        dataset = VOC2007DetectionTiny(data_root(data), split, **options)
+    except (OSError, AnnotationError, ValueError) as error:
+        raise KitError(str(error)) from error
+    if images is None or images >= len(dataset):
+        return dataset
+    if images < 1:
+        raise KitError(f"the number of {split} images must be at least 1, not {images}")
+    return Subset(dataset, range(images))
+
+
+def class_names(dataset) -> dict[int, str]:
+    """Class index -> name.
+
+    Args:
+        dataset: from `open_split`.
+
+    Returns:
+        Its `idx_to_class`.
+    """
+    return (dataset.dataset if isinstance(dataset, Subset) else dataset).idx_to_class
+
+
+def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> torch.nn.Module:
+    """Build the FCOS of a folder.
+
+    Args:
+        model: that section of a configuration.
+        num_classes: K.
+        pretrained: start the backbone from `weights`; not needed where a whole detector is loaded anyway.
+
+    Returns:
+        The detector, on the CPU.
+
+    Raises:
+        KitError: the folder lacks a file, its code fails, or the backbone's weights are not there.
+    """
+    from autograder.oracle import load_solutions
+
+    folder = Path(model["folder"])
+    folder = folder if folder.is_absolute() or folder.is_dir() else ROOT / folder
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise KitError(f"model.folder: there is no {folder / name}")
+    try:
+        FCOS = load_solutions(folder=folder.resolve()).FCOS
+        options = {"backbone": model["backbone"], "weights": model["weights"] if pretrained else None}
+        if "weights" not in inspect.signature(FCOS).parameters:  # written for the original assignment
+            options = {}
+        return FCOS(num_classes, model["fpn_channels"], list(model["stem_channels"]), **options)
+    except Exception as error:  # the folder's code may raise anything
+        raise KitError(f"{folder}: FCOS cannot be built: {type(error).__name__}: {error}") from error
+
+
+def training_loader(dataset, train: dict, world_size: int) -> DataLoader:
+    """Make the loader of one training process.
+
+    Args:
+        dataset: from `open_split`.
+        train: that section of a configuration.
+        world_size: number of processes that share a batch.
+
+    Returns:
+        A loader; `train_detector` shuffles it.
+
+    Raises:
+        KitError: the batch cannot be shared evenly.
+    """
+    if train["batch_size"] < 1 or train["batch_size"] % world_size:
+        raise KitError(f"train.batch_size={train['batch_size']} cannot be shared by {world_size} processes")
+    return DataLoader(
+        dataset,
+        batch_size=train["batch_size"] // world_size,
+        num_workers=train["num_workers"],
+        pin_memory=torch.cuda.is_available(),
+    )

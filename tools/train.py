@@ -1,0 +1,120 @@
+"""`kit train`: one training run as a configuration describes it, all in one folder, and evaluated at its end."""
+
+import argparse
+from pathlib import Path
+
+from autograder.errors import KitError
+from autograder.tasks import ROOT
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("configuration", type=Path, help="a YAML file, such as configs/voc2007_regnet.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as train.max_iters=1000")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/ and the file's name)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
+    parser.add_argument("--overwrite", action="store_true", help="throw away the run that is in the folder")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
+    parser.add_argument("--tensorboard", action="store_true", help="also write a log for TensorBoard")
+    parser.add_argument("--no-evaluation", action="store_true", help="stop when training is done")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, save, and evaluate."""
+    from helpers.distributed import torchrun_group
+    from tools import evaluate, runs
+    from tools.configuration import load_configuration
+
+    configuration = load_configuration(args.configuration, args.overrides)
+    folder = args.out or ROOT / "runs" / args.configuration.stem
+    with torchrun_group(runs.choose_device(args.device)) as device:
+        first = _train(configuration, folder, device, args)
+    if first and not args.no_evaluation:
+        evaluate.evaluate_run(folder, configuration, device)
+    return 0
+
+
+def _train(configuration: dict, folder: Path, device: str, args: argparse.Namespace) -> bool:
+    """One process's part; returns whether this is the process that goes on to evaluate."""
+    import torch
+
+    from helpers.distributed import rank_and_world_size, wait_for_all
+    from helpers.plots import loss_curves
+    from helpers.schedule import scale_learning_rate
+    from helpers.seed import reset_seed
+    from helpers.train import train_detector
+    from helpers.training_run import NonFiniteLoss, OutOfMemory
+    from tools import runs
+
+    rank, world_size = rank_and_world_size()
+    if rank == 0:
+        prepare_folder(folder, configuration, args.resume, args.overwrite)
+    wait_for_all()
+    data, options = configuration["data"], dict(configuration["train"])
+    dataset = runs.open_split(data, data["train_split"], data["train_images"], training=True)
+    loader = runs.training_loader(dataset, options, world_size)
+    del options["num_workers"]
+    options["learning_rate"] = scale_learning_rate(
+        options["learning_rate"], options.pop("batch_size"), options.pop("learning_rate_batch_size")
+    )
+    reset_seed(options["seed"] or 0)
+    detector = runs.build_detector(configuration["model"], len(runs.class_names(dataset)))
+    try:
+        history = train_detector(
+            detector,
+            loader,
+            device=device,
+            checkpoint=folder / runs.CHECKPOINT,
+            resume=True,  # the folder was emptied, or it is to be gone on with
+            tensorboard=folder / "tensorboard" if args.tensorboard else None,
+            **options,
+        )
+    except (NonFiniteLoss, OutOfMemory, ValueError) as error:
+        raise KitError(str(error)) from error
+    if rank != 0:
+        return False
+    history.save(folder / runs.HISTORY)
+    if len(history):
+        losses = {name: history.column(name) for name in history.losses}
+        loss_curves(losses, history.column("iteration")).savefig(folder / runs.LOSSES)
+    torch.save({name: value.cpu() for name, value in detector.state_dict().items()}, folder / runs.WEIGHTS)
+    print(f"trained for {options['max_iters']} iterations; weights in {folder / runs.WEIGHTS}")
+    return True
+
+
+def prepare_folder(folder: Path, configuration: dict, resume: bool, overwrite: bool) -> None:
+    """Make a run's folder with its configuration, and refuse to lose or to mix up an earlier run.
+
+    Args:
+        folder: of the run.
+        configuration: from `load_configuration`.
+        resume: go on with the run that is in there, if there is one.
+        overwrite: throw that run away.
+
+    Raises:
+        KitError: the folder holds something else, or a run that neither option says what to do with, or one with
+            another configuration than this.
+    """
+    from tools import runs
+    from tools.configuration import differences, load_configuration, save_configuration
+
+    if folder.is_file():
+        raise KitError(f"{folder} is a file; name a folder with --out")
+    earlier = folder / runs.CONFIGURATION
+    if earlier.is_file() and resume:
+        old = load_configuration(earlier)
+        changed = [line for line in differences(old, configuration) if line.split()[0] not in runs.FREE_TO_CHANGE]
+        if changed:
+            raise KitError(
+                f"{folder} holds a run with another configuration: {', '.join(changed)}; resume it with "
+                f"`kit train {earlier} --out {folder} --resume`, or start anew with --overwrite or another --out"
+            )
+    elif earlier.is_file() and overwrite:
+        for name in runs.FILES_OF_A_RUN:
+            (folder / name).unlink(missing_ok=True)
+    elif earlier.is_file():
+        raise KitError(f"{folder} holds a run: go on with it (--resume), throw it away (--overwrite), or name --out")
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise KitError(f"{folder} is not empty and is not a run's folder; name another one with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_configuration(configuration, earlier)
