@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autograder.errors import KitError
+from autograder.flags import find_flags
 from autograder.intake import open_submission
 from autograder.isolation import choose_level
 from autograder.sandbox import Worker
@@ -76,7 +77,6 @@ def grade(
         isolation: level of a new worker, see `autograder.isolation`; None for the strongest that can be had here.
         as_student: public tests only, and calls of other tasks' functions go to the submission's own, as they must
             where there is no reference.
-        isolation: level of a new worker; by default the strongest that can be had.
 
     Returns:
         The results, ready for JSON: total, max_total, isolation and a warning if it is weaker than it could be, seed,
@@ -93,6 +93,7 @@ def grade(
     public_only = public_only or as_student
     with grading_session(path, table, tasks, public_only, worker, as_student, isolation) as session:
         session.on_result = on_result
+        flags = [] if as_student else find_flags(session.worker, session.folder)
         folders = [str(GRADED / "public")] + ([] if public_only else [str(GRADED / "hidden")])
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -112,7 +113,7 @@ def grade(
             raise session.defect
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             raise KitError(f"the graded tests could not be run:\n{output.getvalue().strip()}")
-        return _compose(session, tasks, public_only)
+        return _compose(session, tasks, public_only) | {"flags": flags}
 
 
 def refused_results(
@@ -121,7 +122,7 @@ def refused_results(
     """Return the results of a submission that could not be taken in: every expected task, without a point, and why."""
     table = table or load_tasks()
     rows = [_task_result(task, {}, public_only, reason) for task in table.graded if tasks is None or task.id in tasks]
-    return _results(table, rows, public_only, "not started", "", seed=None, notes=[reason])
+    return _results(table, rows, public_only, "not started", "", seed=None, notes=[reason]) | {"flags": []}
 
 
 def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:

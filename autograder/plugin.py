@@ -99,7 +99,8 @@ class Grading:
                 raise pytest.UsageError(f"{item.nodeid}: part {part_id!r} of task {task_id} is in the other folder")
             wanted = task_id in order and (self.tasks is None or task_id in self.tasks)
             (kept if wanted and not (self.public_only and part.hidden) else dropped).append(item)
-        items[:] = sorted(kept, key=lambda item: order[item.get_closest_marker("task").args[0]])
+        # Hidden tests last: what a submission learns from their inputs can then reach no message that students see.
+        items[:] = sorted(kept, key=lambda item: (_is_hidden(item), order[item.get_closest_marker("task").args[0]]))
         config.hook.pytest_deselected(items=dropped)
 
     @pytest.fixture

@@ -13,7 +13,7 @@ _LOOK = {
 
 
 def print_results(results: dict, console) -> None:
-    """Print one row for each task, the reason for lost points, the notes of the intake, and the total.
+    """Print one row for each task, the reason for lost points, the notes of the intake, flags, and the total.
 
     Args:
         results: as `autograder.grade.grade` returns them.
@@ -34,6 +34,10 @@ def print_results(results: dict, console) -> None:
     console.print(table)
     if results["notes"]:
         console.print("\n" + "\n".join(f"note: {escape(one_line(note))}" for note in results["notes"]), style="dim")
+    for flag in results["flags"]:
+        console.print(f"[yellow]look at[/] {escape(one_line(flag))}")
+    if results["isolation_warning"]:
+        console.print(f"\n[yellow]warning:[/] {escape(one_line(results['isolation_warning']))}")
     console.print(f"\ntotal [bold]{results['total']}/{results['max_total']}[/]   isolation: {results['isolation']}")
 
 

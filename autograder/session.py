@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.compare import Mismatch
+from autograder.reasons import reason, verified_place
 from autograder.sandbox import Limits, Outcome, Worker
 from autograder.tasks import FILES, Task, TaskTable
 from autograder.worker.fakes import FAKES
@@ -13,20 +14,11 @@ from autograder.worker.fakes import FAKES
 class ProbeFailed(Mismatch):
     """The submission gave no answer: an exception, a limit, a crash."""
 
-    def __init__(self, outcome: Outcome):
+    def __init__(self, outcome: Outcome, folder: Path):
         self.outcome = outcome
-        place = f" ({outcome.where})" if outcome.where else ""
-        if outcome.error_type == "NotImplementedError":
-            super().__init__(f"not implemented yet{place}")
-        elif outcome.status == "error":
-            # The message of an exception may hold an input, so only its type is safe for hidden tests.
-            known = outcome.error_type in ("SubmissionError", "FrameError")
-            super().__init__(
-                f"{outcome.message if known or outcome.stage == 'import' else outcome.error_type}{place}",
-                "" if known or outcome.stage == "import" else outcome.message.partition(": ")[2],
-            )
-        else:
-            super().__init__(f"{outcome.message}{place}")
+        place = verified_place(outcome.where, folder)
+        problem, detail = reason(outcome)
+        super().__init__(f"{problem} ({place})" if place else problem, detail)
 
 
 @dataclass
@@ -63,7 +55,7 @@ class GradedSubmission:
         """
         outcome = self.outcome(case, seconds)
         if outcome.status != "ok":
-            raise ProbeFailed(outcome)
+            raise ProbeFailed(outcome, self.folder)
         return outcome.value
 
     def outcome(self, case, seconds: float | None = None) -> Outcome:
@@ -72,16 +64,17 @@ class GradedSubmission:
         symbols = self.table.symbols_outside(self.task)
         if self.upstream is None:
             symbols = tuple(symbol for symbol in symbols if symbol in FAKES)  # nobody here knows the functions' answers
+        replaced = symbols if self.task.symbols else ()  # a task without functions of its own uses the submission's
         request = {
             "folder": str(self.folder),
             "modules": [module] if self.task.symbols else [name.removesuffix(".py") for name in FILES],
-            "replaced": [*symbols] if self.task.symbols else [],
+            "replaced": [*replaced],
             "forbidden": list(self.task.forbidden),
             "probe": case.probe,
             "inputs": case.inputs,
         }
         limits = Limits(seconds=seconds or self.task.seconds, memory_gib=self.table.memory_gib)
-        return self.worker.run(request, limits, self.upstream and self.upstream(symbols))
+        return self.worker.run(request, limits, self.upstream and self.upstream(replaced))
 
 
 def submission_seed(folder: Path) -> int:

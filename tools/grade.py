@@ -5,6 +5,7 @@ from pathlib import Path
 
 from autograder.errors import KitError
 from autograder.grade import grade
+from autograder.isolation import LEVELS
 from autograder.tasks import load_tasks
 
 
@@ -18,6 +19,7 @@ def configure(parser):
     )
     parser.add_argument("--task", action="append", metavar="ID", help="grade this task only; may be given again")
     parser.add_argument("--public-only", action="store_true", help="leave out hidden tests, as students see it")
+    parser.add_argument("--isolation", choices=LEVELS, help="level that has to be had; by default the best there is")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the results as a page")
 
@@ -34,7 +36,8 @@ def run(args) -> int:
             raise KitError(f"{path}: the folder {path.parent} does not exist")
     console = Console(highlight=False)
     with console.status(f"grading {args.path[0].name} …"):
-        results = grade(args.path, table, set(args.task) if args.task else None, args.public_only)
+        tasks = set(args.task) if args.task else None
+        results = grade(args.path, table, tasks, args.public_only, isolation=args.isolation)
     from autograder.report import print_results, results_page
 
     print_results(results, console)

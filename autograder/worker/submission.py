@@ -97,28 +97,8 @@ def _execute(name: str, folder: str, importing) -> types.ModuleType:
         if isinstance(error, TooSlow):
             reason = "it takes too long; work belongs inside functions, not at the top of the file"
             raise ImportTooSlow(f"{name}.py cannot be imported: {reason}", where) from error
-        reason, line = _unreadable(path) or (describe(error), None)
-        where = f"{name}.py:{line}" if line else where
-        raise SubmissionError(f"{name}.py cannot be imported: {reason}", where) from error
+        raise SubmissionError(f"{name}.py cannot be imported: {describe(error)}", where) from error
     return module
-
-
-def _unreadable(path: Path) -> tuple[str, int] | None:
-    """Say what a file is that Python cannot read, and in which line that shows; None for ordinary Python source."""
-    content = path.read_bytes()
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
-        return "it is not a text file in UTF-8", content.partition(b"\0")[0].count(b"\n") + 1
-    if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"cells"' in content:
-        return "it is a notebook, not Python source; export the notebook as an executable script", 1
-    for number, line in enumerate(content.splitlines(), start=1):
-        if line.startswith((b"<<<<<<< ", b">>>>>>> ")):
-            return "it holds the marks of an unfinished merge", number
-    if b"coding" not in content[:200]:  # a file that names its encoding in its first lines is left to Python
-        try:
-            content.decode()
-        except UnicodeDecodeError as error:
-            return "it is not a text file in UTF-8", content.count(b"\n", 0, error.start) + 1
-    return None
 
 
 def describe(error: BaseException) -> str:
@@ -134,7 +114,7 @@ def where_in_submission(error: BaseException, folder: str) -> str | None:
     if isinstance(error, SubmissionError):
         return error.where
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}:{error.lineno}"
+        return f"{Path(error.filename).name}:{error.lineno or 1}"
     places = [
         f"{Path(frame.filename).name}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,0 +1,94 @@
+"""Bounds what the reference computes for a submission: it runs in the grader's process, on whatever arguments arrive.
+
+Every function that is answered has its rule here; a symbol without one (the classes, above all) is never answered.
+"""
+
+import inspect
+
+import torch
+
+MAX_WORK = 1 << 22  # elements of the largest intermediate tensor, roughly; graded tests need some ten thousand
+
+
+def check_work(symbol: str, function, args: list, kwargs: dict) -> None:
+    """Require that a call is small.
+
+    Args:
+        symbol: "module.name".
+        function: the reference's.
+        args, kwargs: of the call, from the submission.
+
+    Raises:
+        LookupError: the symbol is not answered at all.
+        TypeError, ValueError: the arguments are not what the function takes, or too much.
+    """
+    if symbol not in _WORK:
+        raise LookupError(f"{symbol} is not answered")
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    if not _WORK[symbol](**bound.arguments) <= MAX_WORK:
+        raise ValueError("too much to compute at once")
+
+
+def _locations(shape_per_fpn_level, strides_per_fpn_level, dtype, device) -> int:
+    for stride in strides_per_fpn_level.values():
+        _require_number(stride, "a stride")
+    sizes = [[int(size) for size in shape[-2:]] for shape in shape_per_fpn_level.values()]
+    return sum((height + 1) * (width + 1) for height, width in sizes)
+
+
+def _suppression(boxes, scores, iou_threshold, class_ids=None) -> int:
+    _require_number(iou_threshold, "iou_threshold")
+    _require_tensor(boxes, "boxes")
+    for values in (scores,) if class_ids is None else (scores, class_ids):
+        _require_tensor(values, "scores and classes")
+        if boxes.shape[1:] != (4,) or values.shape != boxes.shape[:1]:
+            raise ValueError(f"boxes of shape {tuple(boxes.shape)}, scores or classes of {tuple(values.shape)}")
+    return len(boxes) ** 2
+
+
+def _matching(locations_per_fpn_level, strides_per_fpn_level, gt_boxes) -> int:
+    _require_tensor(gt_boxes, "gt_boxes")
+    for stride in strides_per_fpn_level.values():
+        _require_number(stride, "a stride")
+    for locations in locations_per_fpn_level.values():
+        _require_tensor(locations, "locations")
+    return sum(locations.numel() for locations in locations_per_fpn_level.values()) * (gt_boxes.numel() + 1)
+
+
+def _rows(first, second, stride) -> int:
+    """Work of a function that goes row by row through two tensors."""
+    _require_number(stride, "stride")
+    _require_tensor(first, "the first argument")
+    _require_tensor(second, "the second argument")
+    return 4 * torch.broadcast_shapes(first.shape[:-1], second.shape[:-1]).numel()
+
+
+def _centerness(deltas) -> int:
+    _require_tensor(deltas, "deltas")
+    return deltas.numel()
+
+
+def _require_tensor(value, what: str) -> None:
+    if not isinstance(value, torch.Tensor) or value.dim() == 0:
+        raise TypeError(f"{what} must be a tensor with rows, not {type(value).__name__}")
+
+
+def _require_number(value, what: str) -> None:
+    if not isinstance(value, (int, float)) and not (isinstance(value, torch.Tensor) and value.numel() == 1):
+        raise TypeError(f"{what} must be a number, not {type(value).__name__}")
+
+
+_WORK = {
+    "common.get_fpn_location_coords": _locations,
+    "common.nms": _suppression,
+    "common.class_spec_nms": _suppression,
+    "one_stage_detector.fcos_match_locations_to_gt": _matching,
+    "one_stage_detector.fcos_get_deltas_from_locations": lambda locations, gt_boxes, stride: _rows(
+        locations, gt_boxes, stride
+    ),
+    "one_stage_detector.fcos_apply_deltas_to_locations": lambda deltas, locations, stride: _rows(
+        deltas, locations, stride
+    ),
+    "one_stage_detector.fcos_make_centerness_targets": _centerness,
+}
