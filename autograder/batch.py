@@ -1,0 +1,265 @@
+"""Grades a class: every submission once, each result written as soon as it is there, nothing lost when it is stopped.
+
+    OUT/results/<id>.json   one for each student, written under another name first: it is whole or it is not there
+    OUT/summary.json, .csv  composed from those files at the end
+
+A result depends on the submission and the kit alone, never on the time, the order or the number of jobs. So a run that
+was killed and resumed leaves the same files, byte for byte, as one that was not.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autograder.archives import EntryRefused, list_entries, read_entry
+from autograder.errors import KitError
+from autograder.filenames import ARCHIVES
+from autograder.graders import Job, grade_job
+from autograder.identity import ClassFolder, Submission
+from autograder.tasks import TaskTable
+
+GIVE_UP_AFTER = 10  # failures without one success: the kit is broken, and no submission
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is graded, the same for the whole class; see `autograder.graders.Job`."""
+
+    tasks: tuple[str, ...] | None = None
+    public_only: bool = False
+    isolation: str | None = None
+
+
+@dataclass
+class Tally:
+    """How far a class is.
+
+    Attributes:
+        expected: number of submissions.
+        graded: how many have results, those of an earlier run included.
+        kept: how many of these are of an earlier run.
+        points: sum of their totals.
+        refused: how many of them could not be taken in.
+        not_graded: id -> why there is no result: the grader failed twice, the second time with nothing beside it.
+    """
+
+    expected: int
+    graded: int = 0
+    kept: int = 0
+    points: int = 0
+    refused: int = 0
+    not_graded: dict[str, str] = field(default_factory=dict)
+
+    def add(self, results: dict) -> None:
+        """Count one submission's results."""
+        self.graded += 1
+        self.points += results["total"]
+        self.refused += results["seed"] is None
+
+
+class ResultStore:
+    """The results of a class on disk."""
+
+    def __init__(self, out: Path, table: TaskTable, options: Options):
+        self.out, self.folder = out, out / "results"
+        self._table, self._options = table, options
+
+    @contextmanager
+    def opened(self, resume: bool) -> Iterator[None]:
+        """Make the folder, and keep other runs out of it.
+
+        Raises:
+            KitError: the folder cannot be written, is in use, or holds results and `resume` is False.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = open(self.out / ".lock", "w")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise KitError(f"{self.out}: results cannot be written there ({error.strerror})") from None
+        with lock:
+            _lock(lock, self.out)
+            if not resume and any(self.folder.glob("*.json")):
+                raise KitError(f"{self.out}: holds results; go on with --resume, or name another folder with --out")
+            for unfinished in self.folder.glob(".*.part"):
+                unfinished.unlink()
+            yield
+
+    def path(self, student: str) -> Path:
+        """Return the place of a student's results."""
+        return self.folder / f"{student}.json"
+
+    def load(self, submission: Submission) -> dict | None:
+        """Return the results of this very submission, if they are there.
+
+        Raises:
+            KitError: they were made with other tasks or options, so that no two results could be compared.
+        """
+        path = self.path(submission.id)
+        try:
+            results = json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            return None
+        except ValueError:
+            raise KitError(f"{path}: not a result of this command; move it away") from None
+        expected = [
+            task.id for task in self._table.graded if self._options.tasks is None or task.id in self._options.tasks
+        ]
+        if results["tasks_sha256"] != self._table.digest or [row["id"] for row in results["tasks"]] != expected:
+            raise KitError(
+                f"{path}: graded with another table of tasks or other --task; name another folder with --out"
+            )
+        if results["public_only"] != self._options.public_only:
+            raise KitError(
+                f"{path}: graded with{'' if results['public_only'] else 'out'} --public-only; name another --out"
+            )
+        return results if results["submission_sha256"] == fingerprint(submission.paths) else None
+
+    def save(self, submission: Submission, results: dict) -> dict:
+        """Write a submission's results; at no moment is there half a file."""
+        results = {
+            "id": submission.id,
+            "submission": submission.source,
+            "submission_sha256": fingerprint(submission.paths),
+            "late": submission.late,
+            **results,
+        }
+        write_whole(self.path(submission.id), json.dumps(results, indent=2) + "\n")
+        return results
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that others see the old one or the new one, whatever happens.
+
+    Raises:
+        KitError: there is no room, or no right to write.
+    """
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        with unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        raise KitError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def fingerprint(paths: tuple[Path, ...]) -> str:
+    """Return a hash of what was handed in; it changes when a student's file is replaced by another of the same name."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
+        if not path.is_dir():
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+            continue
+        with contextlib.suppress(KitError, EntryRefused):  # told when it is graded, with the reason
+            for entry in list_entries(path):
+                digest.update(f"{entry.name}\0{entry.size}\0".encode("utf-8", "surrogateescape"))
+                if not entry.refusal and entry.name.lower().endswith((".py", ".pt", *ARCHIVES)):
+                    for chunk in read_entry(entry, entry.size):
+                        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _lock(file, out: Path) -> None:
+    """Hold a file until it is closed, by this process or by its death."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where nothing is graded but one's own
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise KitError(f"{out}: another run is writing results there") from None
+
+
+def grade_class(
+    found: ClassFolder,
+    store: ResultStore,
+    options: Options,
+    executor: Executor,
+    in_flight: int,
+    tally: Tally,
+    on_change: Callable[[Tally, Submission | None, dict | None], None] = lambda *_: None,
+    grade: Callable[[Job], dict] = grade_job,
+) -> None:
+    """Grade every submission that has no result yet.
+
+    Args:
+        found: the class.
+        store: opened; receives the results.
+        options: what is graded.
+        executor: runs `grade`, in threads, processes or on other machines.
+        in_flight: jobs given to it at a time; so memory does not grow with the class.
+        tally: new; it is right at every moment, also when this function does not return.
+        on_change: called at the start and after each submission, with its results; None when there are none.
+        grade: the function that grades one job.
+
+    Raises:
+        KitError: the kit is broken; results that are there stay.
+        KeyboardInterrupt: as it came; results that are there stay.
+    """
+    pending = []
+    for submission in found.submissions:
+        results = store.load(submission)
+        if results is None:
+            pending.append(submission)
+        else:
+            tally.add(results)
+            tally.kept += 1
+    on_change(tally, None, None)
+
+    def finish(submission: Submission, results: dict) -> None:
+        results = store.save(submission, results)
+        tally.add(results)
+        on_change(tally, submission, results)
+
+    suspects: dict[Submission, Exception] = {}
+
+    def suspect(submission: Submission, error: Exception) -> None:
+        suspects[submission] = error
+        if tally.graded == 0 and len(suspects) == GIVE_UP_AFTER:
+            raise KitError(f"nothing can be graded: {error}") from error
+
+    def job(submission: Submission) -> Job:
+        paths = tuple(str(path.resolve()) for path in submission.paths)
+        return Job(paths, options.tasks, options.public_only, options.isolation)
+
+    def run(submissions: list[Submission], at_once: int, failed) -> None:
+        waiting, running = iter(submissions), {}
+        try:
+            while True:
+                while len(running) < at_once and (submission := next(waiting, None)):
+                    running[executor.submit(grade, job(submission))] = submission
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    _settle(future, running.pop(future), finish, failed)
+        finally:
+            for future in running:
+                future.cancel()
+
+    def give_up(submission: Submission, error: Exception) -> None:
+        tally.not_graded[submission.id] = str(error)
+        on_change(tally, submission, None)
+
+    run(pending, in_flight, suspect)
+    # Whoever brought down a grader may have brought down its neighbours' as well. Alone, each answers for itself.
+    run(list(suspects), 1, give_up)
+
+
+def _settle(future: Future, submission: Submission, finish, failed) -> None:
+    try:
+        results = future.result()
+    except Exception as error:  # a KitError, a dead grader, and what a cluster raises for a lost worker
+        failed(submission, error)
+    else:
+        finish(submission, results)
