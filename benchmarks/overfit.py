@@ -2,8 +2,8 @@
 
     FCOS_VOC_ROOT=... FCOS_BACKBONE_WEIGHTS=... python benchmarks/overfit.py [--json FILE]
 
-A correct detector reaches well above 60 % (area AP at IoU 0.5) on 160 images after 1000 iterations of 16. Started again,
-it goes on from its checkpoint.
+A correct detector reaches well above 60 % (area AP at IoU 0.5) on 160 images after 1000 iterations of 16.
+Started again, it goes on from its checkpoint.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "solutions"))
 
-from helpers.inference import detect
 from one_stage_detector import FCOS
 
 from helpers.dataset import VOC2007DetectionTiny, collate
 from helpers.evaluation import evaluate_voc
+from helpers.inference import detect
 from helpers.seed import reset_seed
 from helpers.train import train_detector
 

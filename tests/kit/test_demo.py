@@ -23,7 +23,7 @@ def test_demo_class_is_made_of_changes_that_apply(tmp_path):
 
 def test_demo_page_shows_class_curve_detections_and_ap(tmp_path):
     root = make_sample(tmp_path / "sample", train=4, val=1)
-    recipe = demo.Recipe("the generated sample", 4, 64, 3, 2, 1e-3, "resnet18", None)
+    recipe = demo.Recipe("the generated sample", 4, 64, 3, 2, 1e-3, None)
     pictures, figures = demo.train_and_draw(recipe, root)
     assert 0 <= figures["mAP"] <= 1
     task = {"id": "1.1", "title": "<b>", "points": 0, "max_points": 12, "message": '"><script>alert(1)</script>'}

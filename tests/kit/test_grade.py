@@ -29,7 +29,7 @@ MISTAKES = {
     "negative deltas not clipped": ("2.3", DETECTOR, "(deltas.clamp(min=0) * stride)", "(deltas * stride)"),
     "no square root in centerness": ("2.4", DETECTOR, ".clamp(min=0).sqrt().masked_fill", ".clamp(min=0).masked_fill"),
     "0.25 missing in the box loss": ("3.1", DETECTOR, "0.25 * F.l1_loss", "F.l1_loss"),
-    "normaliser never updated": ("3.1", DETECTOR, "self._normalizer = 0.9 * self._normalizer +", "_ = 0.9 * self._normalizer +"),
+    "normaliser never updated": ("3.1", DETECTOR, "self._normalizer = 0.9 * self", "_ = 0.9 * self"),
     "NMS keeps everything": ("4.1", COMMON, "rest[~(iou > iou_threshold)]", "rest"),
     "x clipped by the height": ("4.2", DETECTOR, "[width, height, width, height]", "[height, width, height, width]"),
     "top-down pathway missing": ("1.1", COMMON, "lateral4 + F.interpolate(merged5, size=lateral4.shape[-2:]",
