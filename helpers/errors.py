@@ -38,6 +38,7 @@ class Errors:
     missed: np.ndarray  # (G,) bool
     images: tuple  # image ids
     confusion: np.ndarray  # (K + 1, K + 1) true class by named class; last row: nothing there, last column: not found
+    score_threshold: float  # detections up to this score were left out
 
     def counts(self) -> dict[str, int]:
         """How often each kind occurs: correct ones and mistakes, the missed objects last."""
@@ -92,7 +93,9 @@ def find_errors(
     explained[nearest[np.isin(kind, (CORRECT, LOCALISATION, CLASS))]] = True
     missed = ~explained & ~difficult
     confusion = _confusion(detections, objects, difficult, a[tight], b[tight], iou[tight], num_classes)
-    return Errors(detections, scores, kind, nearest, objects, difficult, missed, tuple(ground_truth), confusion)
+    return Errors(
+        detections, scores, kind, nearest, objects, difficult, missed, tuple(ground_truth), confusion, score_threshold
+    )
 
 
 def _best_partner(a: np.ndarray, b: np.ndarray, iou: np.ndarray, count: int) -> np.ndarray:
@@ -175,7 +178,8 @@ def error_bars(errors: Errors, cost: Mapping[str, float]):
         A matplotlib figure.
     """
     counts = errors.counts()
-    title = f"{counts['correct']} right detections, and what is wrong with the others"
+    threshold = f"{errors.score_threshold:g}"
+    title = f"{counts['correct']} detections above a score of {threshold} are right; what is wrong with the rest"
     figure, axes = new_figure(1, 2, 9, 3.2, title, sharey=True)
     names = MISTAKES[::-1]
     for axis, values, color, label, pattern in (
@@ -184,7 +188,7 @@ def error_bars(errors: Errors, cost: Mapping[str, float]):
             axes[0, 1],
             [100 * cost[name] for name in names],
             ORANGE,
-            "mAP that mending it would give (points)",
+            "mAP that mending it would add (points)",
             "{:+.1f}",
         ),
     ):
@@ -217,7 +221,7 @@ def confusion_figure(errors: Errors, idx_to_class: Mapping[int, str]):
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     places = range(len(matrix))
     axis.set_xticks(places, [*names, "not found"], rotation=90, fontsize=8)
-    axis.set_yticks(places, [*names, "nothing there"], fontsize=8)
+    axis.set_yticks(places, [*names, "no object there"], fontsize=8)
     for row, column in zip(*np.nonzero(errors.confusion)):
         color = "white" if shares[row, column] > 0.6 else "black"
         axis.text(column, row, errors.confusion[row, column], ha="center", va="center", fontsize=6.5, color=color)

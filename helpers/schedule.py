@@ -2,6 +2,8 @@
 
 import math
 
+from helpers.distributed import rank_and_world_size
+
 SCHEDULES = ("step", "cosine")
 # The step schedule divides the rate by 10 after these shares of the run.
 STEPS = (0.6, 0.8)
@@ -46,7 +48,7 @@ def scale_learning_rate(learning_rate: float, batch_size: int, reference_batch_s
     Source: Goyal et al., https://arxiv.org/abs/1706.02677, section 2.1.
     """
     scaled = learning_rate * batch_size / reference_batch_size
-    if batch_size != reference_batch_size:
+    if batch_size != reference_batch_size and rank_and_world_size()[0] == 0:
         print(
             f"Learning rate {learning_rate:g} -> {scaled:g}: {batch_size} images in a batch "
             f"instead of {reference_batch_size} (linear scaling rule)."

@@ -59,7 +59,8 @@ def train_detector(
         clip_grad_norm: largest norm of the whole gradient, or `None`.
         ema_decay: decay of a moving average of the weights, such as 0.998; the detector ends with the average.
         freeze_batchnorm: keep the statistics of batch norms as they are.
-        mixed_precision: half precision where it is safe (bfloat16 if the device has it, else float16 with a scaler).
+        mixed_precision: half precision where it is safe (bfloat16 if the GPU has it, else float16 with a scaler);
+            made for GPUs, many CPUs become slower.
         channels_last: memory layout (B, H, W, C), faster on GPUs with mixed precision and on many CPUs.
         checkpoint: file to save the run in every `checkpoint_period` steps, at the end, and when interrupted.
         checkpoint_period: steps between two checkpoints.

@@ -1,4 +1,8 @@
-"""`kit train`: one training run as a configuration describes it, all in one folder, and evaluated at its end."""
+"""`kit train`: one training run as a configuration describes it, all in one folder, and evaluated at its end.
+
+Several processes share every batch when they are started by
+`torchrun --standalone --nproc-per-node=2 -m tools.cli train CONFIGURATION`.
+"""
 
 import argparse
 from pathlib import Path
