@@ -183,6 +183,12 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path, cap
     assert error.count("\n") == 1
 
 
+def test_broken_solution_is_the_kits_error_not_a_zero(solution_copy, worker, monkeypatch):
+    monkeypatch.setattr("autograder.oracle.make_case", lambda *_: 1 / 0)
+    with pytest.raises(KitError, match="the case locations_any cannot be made: ZeroDivisionError"):
+        grade(solution_copy, tasks={"1.2"}, worker=worker)
+
+
 def test_broken_reference_is_the_kits_error_not_a_zero(solution_copy, worker, tmp_path, monkeypatch):
     monkeypatch.setattr("autograder.plugin.FOLDER", tmp_path)
     with pytest.raises(KitError, match="the reference is missing"):
