@@ -126,7 +126,7 @@ class Grading:
             generator = torch.Generator().manual_seed(self.seed ^ zlib.crc32(name.encode()))
             try:
                 return make_case(*CASES[name][1](generator))
-            except Exception as error:  # no submission takes part here: a defect of the kit must not cost a student points
+            except Exception as error:  # no submission takes part here, so this must not cost a student points
                 raise KitError(f"the case {name} cannot be made: {type(error).__name__}: {error}") from error
 
         return build
@@ -144,7 +144,7 @@ class Grading:
         if call.excinfo is not None:
             error = call.excinfo.value
             if isinstance(error, KitError):
-                self.defect = error
+                self.defect = self.defect or error
             result.message = _explain(error, hidden, self.table[task_id].part(part_id).title)
             unfinished = isinstance(error, ProbeFailed) and error.outcome.error_type == "NotImplementedError"
             result.status = "not implemented" if unfinished else "failed"
