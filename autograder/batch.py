@@ -100,23 +100,18 @@ class ResultStore:
         Raises:
             KitError: they were made with other tasks or options, so that no two results could be compared.
         """
-        path = self.path(submission.id)
+        path, options = self.path(submission.id), self._options
         try:
             results = json.loads(path.read_text(encoding="utf-8"))
+            digest, tasks = results["tasks_sha256"], [row["id"] for row in results["tasks"]]
         except OSError:
             return None
-        except ValueError:
+        except (ValueError, TypeError, KeyError):
             raise KitError(f"{path}: not a result of this command; move it away") from None
-        expected = [
-            task.id for task in self._table.graded if self._options.tasks is None or task.id in self._options.tasks
-        ]
-        if results["tasks_sha256"] != self._table.digest or [row["id"] for row in results["tasks"]] != expected:
+        expected = [task.id for task in self._table.graded if options.tasks is None or task.id in options.tasks]
+        if digest != self._table.digest or tasks != expected or results["public_only"] != options.public_only:
             raise KitError(
-                f"{path}: graded with another table of tasks or other --task; name another folder with --out"
-            )
-        if results["public_only"] != self._options.public_only:
-            raise KitError(
-                f"{path}: graded with{'' if results['public_only'] else 'out'} --public-only; name another --out"
+                f"{path}: graded with another table of tasks, --task or --public-only; name another folder with --out"
             )
         return results if results["submission_sha256"] == fingerprint(submission.paths) else None
 
@@ -238,7 +233,10 @@ def grade_class(
         try:
             while True:
                 while len(running) < at_once and (submission := next(waiting, None)):
-                    running[executor.submit(grade, job(submission))] = submission
+                    try:
+                        running[executor.submit(grade, job(submission))] = submission
+                    except RuntimeError as error:  # BrokenExecutor is one, and so is an executor that was shut down
+                        raise KitError(f"the executor takes no more jobs ({error}); go on with --resume") from error
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:

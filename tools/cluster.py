@@ -1,4 +1,4 @@
-"""Sends submissions to a Dask cluster; its machines have the kit installed and see the class folder at the same path."""
+"""Sends submissions to a Dask cluster. Its machines have the kit installed and the class folder at the same path."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor

@@ -1,0 +1,234 @@
+"""Grading a class: once each, nothing lost, nobody harmed by a neighbour. The graders here are fakes."""
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import fake_grader
+import pytest
+from fake_grader import TABLE, fake_grade, make_class, run
+
+from autograder import batch
+from autograder.batch import Options, ResultStore, fingerprint, write_whole
+from autograder.errors import KitError
+from autograder.graders import GraderDied
+
+STUDENTS = {f"s{i:02}": i % 7 for i in range(24)}
+
+
+def tree(folder: Path) -> dict:
+    """Every file under a folder, hidden ones too."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def totals(out: Path) -> dict:
+    return {path.stem: json.loads(path.read_text())["total"] for path in (out / "results").glob("*.json")}
+
+
+def test_every_submission_gets_its_own_result(tmp_path):
+    tally, summary = run(make_class(tmp_path / "class", STUDENTS), tmp_path / "out")
+    assert totals(tmp_path / "out") == STUDENTS
+    assert (tally.graded, tally.points, tally.kept, tally.not_graded) == (24, sum(STUDENTS.values()), 0, {})
+    assert summary["complete"] is True
+
+
+def test_number_of_jobs_and_kind_of_executor_change_nothing(tmp_path):
+    folder = make_class(tmp_path / "class", STUDENTS)
+    run(folder, tmp_path / "one", in_flight=1)
+    run(folder, tmp_path / "four", in_flight=4)
+    run(folder, tmp_path / "processes", executor=ProcessPoolExecutor(2))
+    assert tree(tmp_path / "one") == tree(tmp_path / "four") == tree(tmp_path / "processes")
+
+
+def test_killed_at_random_and_resumed_gives_the_same_files_and_grades_nothing_twice(tmp_path):
+    folder = make_class(tmp_path / "class", STUDENTS | {"refused": "refuse"})
+    run(folder, tmp_path / "quiet")
+    out, moments, kills = tmp_path / "out", random.Random(0), 0
+    written: dict[Path, int] = {}
+    for _ in range(60):
+        arguments = [str(folder), str(out), *(["--resume"] if out.exists() else [])]
+        process = subprocess.Popen([sys.executable, fake_grader.__file__, *arguments])
+        enough = len(written) + moments.randrange(3)
+        while process.poll() is None and len(list((out / "results").glob("*.json"))) < enough:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.02))
+        process.kill()
+        kills += process.wait() < 0
+        now = {path: path.stat().st_ino for path in (out / "results").glob("*.json")}
+        assert {path: now[path] for path in written} == written  # a result that is there is not written again
+        for path in now:
+            json.loads(path.read_text())  # no half file
+        written = now
+        if len(now) == len(STUDENTS) + 1:
+            break
+    run(folder, out, resume=True)
+    assert tree(out) == tree(tmp_path / "quiet")
+    assert not (tmp_path / "graded_twice").exists()
+    assert kills >= 10
+
+
+def test_unfinished_file_is_removed_on_resume(tmp_path):
+    folder, out = make_class(tmp_path / "class", STUDENTS), tmp_path / "out"
+    run(folder, tmp_path / "quiet")
+    (out / "results").mkdir(parents=True)
+    (out / "results" / ".s03.json.part").write_text('{"total": 6')
+    run(folder, out, resume=True)
+    assert tree(out) == tree(tmp_path / "quiet")
+
+
+def test_changed_submission_is_graded_again_and_the_others_are_kept(tmp_path):
+    folder, out = make_class(tmp_path / "class", {"a": 1, "b": 2}), tmp_path / "out"
+    run(folder, out)
+    (folder / "b" / "common.py").write_text("5")
+    tally, _ = run(folder, out, resume=True)
+    assert tally.kept == 1
+    assert totals(out) == {"a": 1, "b": 5}
+
+
+def test_suspects_are_graded_again_alone_and_one_failure_costs_nobody_else(tmp_path):
+    """A grader that dies takes its neighbours with it, until it is alone."""
+    at_work, lock, broken = [], threading.Lock(), threading.Event()
+
+    def grade(job):
+        name = Path(job.paths[0]).name
+        with lock:
+            at_work.append(name)
+        if name == "bad":
+            alone = at_work == ["bad"]
+            broken.set()
+            with lock:
+                at_work.remove(name)
+            raise GraderDied("alone" if alone else "with others")
+        time.sleep(0.01)
+        with lock:
+            at_work.remove(name)
+        if broken.is_set() and name == "near" and not retried:
+            retried.append(name)
+            raise GraderDied("hit by a neighbour")
+        return fake_grade(job)
+
+    retried = []
+    folder = make_class(tmp_path / "class", STUDENTS | {"bad": 0, "near": 3})
+    tally, summary = run(folder, tmp_path / "out", grade=grade)
+    assert tally.not_graded == {"bad": "alone"}
+    assert retried == ["near"]
+    assert totals(tmp_path / "out") == STUDENTS | {"near": 3}
+    assert summary["complete"] is False
+    assert summary["not_graded"] == [{"id": "bad", "reason": "alone"}]
+
+
+def test_submission_that_could_not_be_graded_is_tried_again_on_resume(tmp_path):
+    folder, out = make_class(tmp_path / "class", {"a": 1, "b": "die"}), tmp_path / "out"
+    assert run(folder, out)[0].not_graded == {"b": "the grader ended: Killed"}
+    tally, _ = run(folder, out, resume=True, grade=lambda job: fake_grader.results(4, 7, []))
+    assert (tally.kept, tally.not_graded) == (1, {})
+    assert totals(out) == {"a": 1, "b": 4}
+
+
+def test_broken_kit_stops_the_class_early(tmp_path):
+    folder = make_class(tmp_path / "class", dict.fromkeys(STUDENTS, "kit"))
+    with pytest.raises(KitError, match="nothing can be graded: the reference is missing"):
+        run(folder, tmp_path / "out")
+    assert totals(tmp_path / "out") == {}
+
+
+def test_broken_pool_of_processes_loses_no_result_that_is_there(tmp_path):
+    folder, out = make_class(tmp_path / "class", {"a": 1, "b": "kill", "c": 3}), tmp_path / "out"
+    with pytest.raises(KitError, match="the executor takes no more jobs"):
+        run(folder, out, executor=ProcessPoolExecutor(1), in_flight=1)
+    assert totals(out) == {"a": 1}
+
+
+def test_jobs_are_given_out_a_few_at_a_time(tmp_path):
+    given, most = [], []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, function, *args):
+            future = super().submit(function, *args)
+            given.append(future)
+            most.append(sum(not one.done() for one in given))
+            return future
+
+    run(make_class(tmp_path / "class", STUDENTS), tmp_path / "out", executor=Counting(2), in_flight=3)
+    assert len(given) == 24
+    assert max(most) <= 3
+
+
+def test_tally_is_told_after_every_submission(tmp_path):
+    seen = []
+    folder = make_class(tmp_path / "class", {"a": 1, "b": "refuse", "c": 3})
+    run(
+        folder,
+        tmp_path / "out",
+        in_flight=1,
+        on_change=lambda tally, one, _: seen.append((one and one.id, tally.graded)),
+    )
+    assert seen == [(None, 0), ("a", 1), ("b", 2), ("c", 3)]
+
+
+# ---- the store
+
+
+def test_second_run_without_resume_is_refused(tmp_path):
+    folder = make_class(tmp_path / "class", {"a": 1})
+    run(folder, tmp_path / "out")
+    with pytest.raises(KitError, match="holds results; go on with --resume"):
+        run(folder, tmp_path / "out")
+
+
+def test_two_runs_at_once_are_refused(tmp_path):
+    store = ResultStore(tmp_path, TABLE, Options())
+    with store.opened(resume=False), pytest.raises(KitError, match="another run"), store.opened(resume=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks_sha256": "0" * 64}, "another table of tasks"),
+        ({"tasks": []}, "another table of tasks, --task"),
+        ({"public_only": True}, "or --public-only"),
+        (None, "not a result of this command"),
+        ([], "not a result of this command"),
+        ({"submission_sha256": 5}, ""),
+    ],
+)
+def test_results_of_another_kind_are_not_mixed_in(tmp_path, change, message):
+    folder, out = make_class(tmp_path / "class", {"a": 1}), tmp_path / "out"
+    run(folder, out)
+    path = out / "results" / "a.json"
+    stored = json.loads(path.read_text())
+    path.write_text("{" if change is None else json.dumps(change if change == [] else stored | change))
+    if not message:
+        assert run(folder, out, resume=True)[0].kept == 0
+        return
+    with pytest.raises(KitError, match=f"a.json: .*{message}"):
+        run(folder, out, resume=True)
+
+
+def test_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KitError, match="results cannot be written there"):
+        run(make_class(tmp_path / "class", {"a": 1}), tmp_path / "file" / "out")
+
+
+def test_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a.json", "old")
+    monkeypatch.setattr(batch.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(KitError, match="No space left"):
+        write_whole(tmp_path / "a.json", "new")
+    assert (tmp_path / "a.json").read_text() == "old"
+
+
+def test_fingerprint_follows_names_and_content(tmp_path):
+    folder = make_class(tmp_path, {"a": "x = 1", "b": "x = 2", "c": "x = 1"})
+    assert len({fingerprint((folder / name,)) for name in "abc"}) == 3  # the name counts
+    before = fingerprint((folder / "a",))
+    (folder / "a" / "link").symlink_to("/etc/passwd")
+    assert fingerprint((folder / "a",)) != before
+    assert fingerprint((folder / "a",)) == fingerprint((folder / "a",))
