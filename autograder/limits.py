@@ -87,41 +87,46 @@ class Watchdog:
 
     def __init__(self, pid: int):
         self._pid = pid
-        family = self._family()
-        self._size = len(family)
-        self._threads = sum(threads for _, threads, _ in family)
-        self._memory = sum(memory for memory, _, _ in family)
-        self._shared = max((memory for memory, _, _ in family), default=0)  # the zygote's, that every fork shares
-        self._cpu = sum(cpu for _, _, cpu in family)
+        own = self._family()
+        self._own = frozenset(process.pid for process in own)
+        # What every fork of the zygote shares with it, and counts as its own.
+        self._shared = max((_resident(process) for process in own), default=0)
 
     def check(self, limits: Limits) -> tuple[str, str] | None:
-        """Return (status, message) of the limit that is passed, or None."""
-        family = self._family()
-        if sum(threads for _, threads, _ in family) - self._threads > limits.processes:
+        """Return (status, message) of the limit that the processes of a probe have passed, or None."""
+        threads, memory, cpu, count = 0, 0, 0.0, 0
+        for process in self._family():
+            if process.pid in self._own:
+                continue
+            try:
+                with process.oneshot():
+                    threads += process.num_threads()
+                    memory += process.memory_info().rss
+                    times = process.cpu_times()
+                    cpu += times.user + times.system
+                    count += 1
+            except psutil.Error:
+                continue  # it has just ended
+        if threads > limits.processes:
             return "processes", f"started more than {limits.processes} processes and threads"
-        allowed = self._memory + self._shared * min(len(family) - self._size, _SHARING) + limits.memory_gib * 2**30
-        if sum(memory for memory, _, _ in family) > allowed:
+        if memory > self._shared * min(count, _SHARING) + limits.memory_gib * 2**30:
             return "memory", f"used more than {limits.memory_gib:g} GiB"
-        if sum(cpu for _, _, cpu in family) - self._cpu > limits.cpu_seconds:
+        if cpu > limits.cpu_seconds:
             return "timeout", f"stopped after {limits.cpu_seconds:g} s of computing"
         if psutil.virtual_memory().available < _LAST_RESERVE:
             return "memory", "used up the memory of this machine"
         return None
 
-    def _family(self) -> list[tuple[int, int, float]]:
-        """(resident bytes, threads, seconds of computing) of each process that is there."""
+    def _family(self) -> list[psutil.Process]:
         try:
             worker = psutil.Process(self._pid)
-            processes = [worker, *worker.children(recursive=True)]
+            return [worker, *worker.children(recursive=True)]
         except psutil.Error:
             return []
-        family = []
-        for process in processes:
-            try:
-                with process.oneshot():
-                    times = process.cpu_times()
-                    threads = process.num_threads()
-                    family.append((process.memory_info().rss, threads, times.user + times.system))
-            except psutil.Error:
-                continue  # it has just ended
-        return family
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0

@@ -17,8 +17,10 @@ class ProbeFailed(Mismatch):
     def __init__(self, outcome: Outcome, folder: Path):
         self.outcome = outcome
         place = verified_place(outcome.where, folder)
+        place = f" ({place})" if place else ""
         problem, detail = reason(outcome)
-        super().__init__(f"{problem} ({place})" if place else problem, detail)
+        super().__init__(problem if detail else problem + place, detail and detail + place)
+        self.problem = problem + place
 
 
 @dataclass
