@@ -116,7 +116,13 @@ class ResultStore:
         return results if results["submission_sha256"] == fingerprint(submission.paths) else None
 
     def save(self, submission: Submission, results: dict) -> dict:
-        """Write a submission's results; at no moment is there half a file."""
+        """Write a submission's results; at no moment is there half a file.
+
+        Raises:
+            KitError: there is no room for them, or the machine that graded has another table of tasks.
+        """
+        if results["tasks_sha256"] != self._table.digest:
+            raise KitError("the machine that grades has another table of tasks; install the same kit everywhere")
         results = {
             "id": submission.id,
             "submission": submission.source,

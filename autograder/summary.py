@@ -24,7 +24,7 @@ def write_summary(found: ClassFolder, store: ResultStore, tally: Tally, table: T
     Returns:
         What `summary.json` holds. Nothing in it depends on the time.
     """
-    rows, tasks, isolation, refused, remarks = [], {}, {}, [], {}
+    rows, tasks, isolation, warnings, refused, remarks = [], {}, {}, set(), [], {}
     for one in found.superseded:
         remarks.setdefault(one["id"], []).append(f"older submission not graded: {one['source']}")
     for submission in found.submissions:
@@ -34,11 +34,14 @@ def write_summary(found: ClassFolder, store: ResultStore, tally: Tally, table: T
         row = {key: results[key] for key in ("id", "submission", "late", "total", "max_total", "isolation")}
         row["tasks"] = {task["id"]: task["points"] for task in results["tasks"]}
         row["remarks"] = remarks.get(submission.id, [])
+        if results["flags"]:
+            row["remarks"] = [*row["remarks"], f"to be looked at by a person: {len(results['flags'])} flags"]
         if results["seed"] is None:
             refused.append({"id": submission.id, "submission": submission.source, "reason": results["notes"][0]})
             row["remarks"] = [f"could not be taken in: {results['notes'][0]}", *row["remarks"]]
         else:
             isolation[results["isolation"]] = isolation.get(results["isolation"], 0) + 1
+            warnings |= {results["isolation_warning"]} - {""}
         for task in results["tasks"]:
             tasks.setdefault(task["id"], []).append((task["points"], task["max_points"]))
         rows.append(row)
@@ -51,6 +54,7 @@ def write_summary(found: ClassFolder, store: ResultStore, tally: Tally, table: T
         "mean": round(statistics.fmean(totals), 2) if totals else None,
         "median": statistics.median(totals) if totals else None,
         "isolation": dict(sorted(isolation.items())),
+        "isolation_warnings": sorted(warnings),
         "tasks_sha256": table.digest,
         "tasks": [_task_row(table[task_id].title, task_id, points) for task_id, points in tasks.items()],
         "refused": refused,

@@ -40,15 +40,14 @@ def run(args) -> int:
     for task_id in args.task or ():
         if table[task_id].given:
             raise KitError(f"task {task_id} is given: there is nothing to grade")
-    warning = "" if args.dask else choose_level(args.isolation)[1]
+    if not args.dask:  # a cluster's machines find out for themselves
+        choose_level(args.isolation)
     folder = args.folder.resolve()
     out = args.out or Path(f"{folder.name}-results")
     found = find_submissions(folder, leave_out=out)
     options = Options(tuple(args.task) if args.task else None, args.public_only, args.isolation)
     store = ResultStore(out, table, options)
     console = Console(highlight=False)
-    if warning:
-        console.print(f"isolation: {warning}", style="yellow", markup=False)
     stopped = False
     with store.opened(args.resume), _executor(args) as (executor, in_flight), _progress(console) as on_change:
         tally = Tally(len(found.submissions))
@@ -138,6 +137,8 @@ def _print_summary(summary: dict, tally: Tally, out: Path, console) -> None:
     lines += summary["notes"]
     for line in lines:
         console.print(line, style="dim", markup=False, soft_wrap=True)
+    for warning in summary["isolation_warnings"]:
+        console.print(f"isolation: {warning}", style="yellow", markup=False, soft_wrap=True)
     levels = ", ".join(f"{name} ({count})" for name, count in summary["isolation"].items()) or "none"
     mean = "" if summary["mean"] is None else f"   mean {summary['mean']:g}/{summary['max_total']}"
     median = "" if summary["median"] is None else f"   median {summary['median']:g}"

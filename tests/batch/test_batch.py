@@ -137,6 +137,13 @@ def test_broken_kit_stops_the_class_early(tmp_path):
     assert totals(tmp_path / "out") == {}
 
 
+def test_results_of_another_kit_are_not_taken(tmp_path):
+    folder = make_class(tmp_path / "class", {"a": 1})
+    with pytest.raises(KitError, match="install the same kit everywhere"):
+        run(folder, tmp_path / "out", grade=lambda job: fake_grade(job) | {"tasks_sha256": "0"})
+    assert totals(tmp_path / "out") == {}
+
+
 def test_broken_pool_of_processes_loses_no_result_that_is_there(tmp_path):
     folder, out = make_class(tmp_path / "class", {"a": 1, "b": "kill", "c": 3}), tmp_path / "out"
     with pytest.raises(KitError, match="the executor takes no more jobs"):

@@ -58,6 +58,12 @@ def test_older_submission_is_told(tmp_path):
     assert summary["results"][0]["total"] == 6
 
 
+def test_warnings_and_flags_reach_the_summary(tmp_path):
+    _, summary = run(make_class(tmp_path / "class", {"a": 4, "b": 5, "c": 5}), tmp_path / "out")
+    assert summary["isolation_warnings"] == ["only a fake"]
+    assert [row["remarks"] for row in summary["results"]] == [["to be looked at by a person: 1 flags"], [], []]
+
+
 def test_class_without_any_result_has_a_summary(tmp_path):
     _, summary = run(make_class(tmp_path / "class", {"a": "die"}), tmp_path / "out")
     assert (summary["graded"], summary["mean"], summary["tasks"]) == (0, None, [])
