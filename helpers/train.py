@@ -108,10 +108,13 @@ def train_detector(
     run.open_loader(train_loader)
     show = progress and run.rank == 0
     loop = partial(_loop, run, max_iters, checkpoint, checkpoint_period, tensorboard, show)
-    if run.device.type == "cpu":
-        call_without_denormals(loop)
-    else:
-        loop(threading.Event())
+    try:
+        if run.device.type == "cpu":
+            call_without_denormals(loop)
+        else:
+            loop(threading.Event())
+    finally:
+        run.close_loader()
     if run.average is not None:
         detector.load_state_dict(run.average.module.state_dict())
     return run.history

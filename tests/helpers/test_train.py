@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -200,6 +201,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(name, tmp_path)
     with pytest.raises(MemoryError):
         train(victim, make_loader(), checkpoint=file, checkpoint_period=3, **options)
     assert load(file)["iteration"] == 6
+    assert not multiprocessing.active_children()  # loader processes end with the run
 
     torch.manual_seed(99)  # another process would have other weights and other random states
     resumed, history = train(TinyDetector(), make_loader(), checkpoint=file, resume=True, **options)
