@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from autograder.limits import Limits, Watchdog
 
 _MESSAGE_LENGTH = 2000
+# How the kernel's refusals read in Python.
+_OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory")
+_OUT_OF_PROCESSES = ("BlockingIOError: [Errno 11]", "can't start new thread")
 _LAST_OUTPUT = 1 << 20  # read at the end, when nobody writes any more: a pipe holds no more than this
 
 
@@ -190,8 +193,11 @@ class Conversation:
         where = body["where"][:200] if body["where"] is not None else None
         if error_type == "TooSlow":
             return Outcome("timeout", message=f"stopped after {self._limits.seconds:g} s", where=where)
-        if error_type == "MemoryError" or "can't allocate memory" in message or "Cannot allocate memory" in message:
+        if error_type == "MemoryError" or any(text in message for text in _OUT_OF_MEMORY):
             return Outcome("memory", message=f"used more than {self._limits.memory_gib:g} GiB", where=where)
+        if any(text in message for text in _OUT_OF_PROCESSES):
+            text = f"started more than {self._limits.processes} processes and threads"
+            return Outcome("processes", message=text, where=where)
         return Outcome("error", message=message, error_type=error_type, where=where)
 
 
