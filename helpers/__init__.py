@@ -1,6 +1,6 @@
 """What students import beside their own code: data, training, evaluation, pictures.
 
-Names are looked up when they are asked for (PEP 562), so that `from helpers import reset_seed` does not import matplotlib.
+Names are looked up when they are asked for (PEP 562): `from helpers import reset_seed` does not import matplotlib.
 """
 
 import importlib
