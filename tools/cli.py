@@ -13,6 +13,7 @@ COMMANDS = {
     "reference": ("tools.reference", "regenerate the reference tensors of the graded tests"),
     "grade": ("tools.grade", "grade one submission (a folder or a zip)"),
     "grade-class": ("tools.grade_class", "grade every submission of a folder, and go on where it was stopped"),
+    "report": ("tools.report", "show a graded class on one page"),
     "data": ("tools.data", "make the sample data set or fetch VOC2007"),
     "train": ("tools.train", "train a detector as a configuration describes it, and evaluate it"),
     "evaluate": ("tools.evaluate", "measure a trained detector: VOC and COCO figures, kinds of mistakes, pictures"),

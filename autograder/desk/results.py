@@ -1,0 +1,130 @@
+"""Reads the results of a class from disk, and refuses what is not whole: a page or a grade from half a class is worse
+than none."""
+
+import itertools
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autograder.errors import KitError
+
+_NUMBERS = ("points", "max_points")
+_TEXTS = ("id", "title", "status", "message")
+
+
+@dataclass
+class ClassResults:
+    """The results of a class.
+
+    Attributes:
+        folder: that was read.
+        students: results in the format of `autograder.grade.grade`, sorted by id; each has "id", "submission", "late",
+            "submission_sha256" and "file", the name of its file without the suffix.
+        summary: what `summary.json` beside them says about files that were not graded; empty without one.
+    """
+
+    folder: Path
+    students: list[dict]
+    summary: dict = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> list[dict]:
+        """The tasks: {"id", "title", "max_points"}, as every student's results have them."""
+        return [{key: row[key] for key in ("id", "title", "max_points")} for row in self.students[0]["tasks"]]
+
+    @property
+    def max_total(self) -> int:
+        """Points that can be had."""
+        return self.students[0]["max_total"]
+
+
+def load_class(path: Path) -> ClassResults:
+    """Read the results of a class.
+
+    Args:
+        path: the folder that `kit grade-class --out` wrote, or its folder `results`.
+
+    Returns:
+        The results; at least one student's.
+
+    Raises:
+        KitError: no such folder, no results in it, one of them broken or two of the same student, or results that
+            cannot be compared because they were graded with different tables of tasks or options.
+    """
+    if not path.is_dir():
+        raise KitError(f"{path}: no such folder; name the one that kit grade-class wrote")
+    folder = path / "results" if (path / "results").is_dir() else path
+    summary_path = folder.parent / "summary.json" if folder.name == "results" else folder / "summary.json"
+    files = sorted(file for file in folder.glob("*.json") if file != summary_path and not file.name.startswith("."))
+    if not files:
+        raise KitError(f"{path}: holds no results; write some with: kit grade-class FOLDER --out {path}")
+    students = sorted((load_student(file) for file in files), key=lambda one: (one["id"].casefold(), one["id"]))
+    first = students[0]
+    for before, one in itertools.pairwise(students):
+        if before["id"] == one["id"]:
+            raise KitError(f"{folder}: {before['file']}.json and {one['file']}.json are both of student {one['id']!r}")
+        if _kind(one) != _kind(first):
+            raise KitError(
+                f"{folder}: {one['file']}.json was graded with another table of tasks or other options than "
+                f"{first['file']}.json; grade the class again into a new folder"
+            )
+    return ClassResults(path, students, _load_summary(summary_path))
+
+
+def load_student(path: Path) -> dict:
+    """Read one student's results.
+
+    Raises:
+        KitError: not whole, or not a result of this kit.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KitError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise KitError(f"{path}: not a whole JSON file; move it away and run kit grade-class --resume") from None
+    problem = _problem(results)
+    if problem:
+        raise KitError(f"{path}: not a result of kit grade-class ({problem}); move it away")
+    defaults = {"id": path.stem, "submission": "", "late": False, "submission_sha256": "", "isolation": ""}
+    defaults |= {"isolation_warning": "", "seed": 0, "notes": [], "flags": [], "versions": {}, "public_only": False}
+    return defaults | {"tasks_sha256": ""} | results | {"file": path.stem}
+
+
+def _problem(results) -> str:
+    """Return what is wrong with what was read; empty when nothing is."""
+    if not isinstance(results, dict) or not isinstance(results.get("tasks"), list) or not results["tasks"]:
+        return "it has no tasks"
+    if not _is_number(results.get("total")) or not _is_number(results.get("max_total")):
+        return "it has no total"
+    if not isinstance(results.get("id", ""), str):
+        return "its id is not a text"
+    if not all(isinstance(results.get(key, []), list) for key in ("notes", "flags")):
+        return "its notes are no list"
+    for row in results["tasks"]:
+        rows = [row, *row.get("parts", [])] if isinstance(row, dict) else [row]
+        for one in rows:
+            if not isinstance(one, dict) or not all(_is_number(one.get(key)) for key in _NUMBERS):
+                return "a task has no points"
+            if not all(isinstance(one.get(key), str) for key in _TEXTS):
+                return "a task has no verdict"
+    return ""
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _kind(results: dict) -> tuple:
+    return results["tasks_sha256"], results["public_only"], tuple(row["id"] for row in results["tasks"])
+
+
+def _load_summary(path: Path) -> dict:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise KitError(f"{path}: not a whole JSON file; write it again with kit grade-class --resume") from None
+    return summary if isinstance(summary, dict) else {}
