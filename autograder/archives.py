@@ -1,7 +1,6 @@
 """Lists what a handed-in folder or archive holds and reads single entries; it writes nothing and believes no header.
 
-The parsers are the standard library's. They see the file through a guard that refuses what only a forged archive asks
-for: one huge read, a step back, more unpacked bytes than are allowed.
+Whatever an archive claims, a parser is given no more than a bounded number of bytes of it.
 """
 
 import gzip
@@ -9,7 +8,6 @@ import io
 import os
 import stat
 import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,8 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from autograder.errors import KitError
+from autograder.tar_stream import TarError, members
 
 MAX_ENTRIES = 50_000  # a course folder with the whole of VOC2007 in it has about 20,000
+_TOO_MANY = f"more than {MAX_ENTRIES:,} files; hand in only your own"
 MAX_READ = 8 << 20  # one read of a parser: the directory of a zip with MAX_ENTRIES entries fits
 MAX_UNPACKED = 1 << 30  # a tar has to be unpacked to be listed
 MAX_RATIO = 200  # source code packs to a fifth, the most repetitive of it to a hundredth
@@ -121,13 +121,13 @@ def read_entry(entry: Entry, limit: int) -> Iterator[bytes]:
 
 
 # What the parsers raise for a damaged entry.
-_UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+_UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 def _counted(entries: Iterator[Entry]) -> Iterator[Entry]:
     for count, entry in enumerate(entries):
         if count == MAX_ENTRIES:
-            raise SubmissionRefused(f"more than {MAX_ENTRIES:,} files; hand in only your own")
+            raise SubmissionRefused(_TOO_MANY)
         yield entry
 
 
@@ -195,14 +195,16 @@ class _ZipGuard:
 
 def _decodable(directory: bytes) -> bytes:
     """Clear the UTF-8 flag of names that are not UTF-8: `zipfile` would give up the whole archive for one of them."""
-    fixed, at = bytearray(directory), 0
+    fixed, at, count = bytearray(directory), 0, 0
     while directory[at : at + 4] == b"PK\x01\x02" and at + 46 <= len(directory):
         flags, name, extra, comment = struct.unpack_from("<8xH18x3H", directory, at)
         try:
             directory[at + 46 : at + 46 + name].decode("utf-8")
         except UnicodeDecodeError:
             struct.pack_into("<H", fixed, at + 8, flags & ~0x800)
-        at += 46 + name + extra + comment
+        at, count = at + 46 + name + extra + comment, count + 1
+        if count > MAX_ENTRIES:
+            raise SubmissionRefused(_TOO_MANY)
     return bytes(fixed)
 
 
@@ -242,62 +244,31 @@ def _zip_refusal(info: zipfile.ZipInfo) -> str:
 # ---- tar
 
 
-class _Forward:
-    """An unpacked stream as `tarfile` may see it: forwards only, in small reads, bounded in all."""
+class _Unpacked:
+    """An unpacked stream that is bounded in all, and by the size of what it was packed into."""
 
     def __init__(self, stream: BinaryIO, packed: BinaryIO):
-        self._stream, self._packed, self._position = stream, packed, 0
-
-    def tell(self) -> int:
-        return self._position
+        self._stream, self._packed, self._total = stream, packed, 0
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= MAX_READ:
-            raise SubmissionRefused("a header in it is larger than any file name")
         data = self._stream.read(size)
-        self._position += len(data)
-        if self._position > MAX_UNPACKED:
+        self._total += len(data)
+        if self._total > MAX_UNPACKED:
             raise SubmissionRefused(f"unpacks to more than {MAX_UNPACKED >> 20} MiB")
         # What was read ahead of the packed file only makes the ratio smaller.
-        if self._position > max(RATIO_FROM, MAX_RATIO * self._packed.tell()):
+        if self._total > max(RATIO_FROM, MAX_RATIO * self._packed.tell()):
             raise SubmissionRefused(f"unpacks to more than {MAX_RATIO} times its size")
         return data
-
-    def seek(self, position: int) -> int:
-        if position < self._position:
-            raise SubmissionRefused("points back into itself")
-        while self._position < position and self.read(min(CHUNK, position - self._position)):
-            pass
-        return self._position
-
-    def seekable(self) -> bool:
-        return True
 
 
 def _tar_entries(path: Path) -> Iterator[Entry]:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream = _Forward(gzip.GzipFile(fileobj=file) if packed else file, file)
+        stream = _Unpacked(gzip.GzipFile(fileobj=file) if packed else file, file)
         try:
-            with tarfile.TarFile(fileobj=stream, mode="r") as archive:
-                for member in archive:
-                    if not member.isdir():
-                        yield Entry(
-                            name=member.name,
-                            size=member.size,
-                            open=lambda member=member: archive.extractfile(member),
-                            refusal=_tar_refusal(member),
-                        )
-        except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+            for member in members(stream):
+                if not member.is_folder:
+                    yield Entry(member.name, member.size, lambda member=member: member, refusal=member.refusal)
+        except (TarError, OSError, EOFError, zlib.error) as error:
             raise SubmissionRefused(f"a damaged tar ({error}); make it anew") from None
-
-
-def _tar_refusal(member: tarfile.TarInfo) -> str:
-    if member.issym():
-        return "a symbolic link"
-    if member.islnk():
-        return "a hard link"
-    if not member.isreg() or member.issparse():
-        return "not a regular file"
-    return ""

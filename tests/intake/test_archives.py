@@ -1,5 +1,6 @@
 """Whatever an archive holds, nothing lands outside the copy, and the honest files are found."""
 
+import gzip
 import os
 import stat
 import tarfile
@@ -98,9 +99,10 @@ def test_zip_with_a_link_or_device_in_place_of_a_file_leaves_it_out(tmp_path, mo
     [
         (tarfile.SYMTYPE, "symbolic link"),
         (tarfile.LNKTYPE, "hard link"),
-        (tarfile.CHRTYPE, "not a regular file"),
-        (tarfile.BLKTYPE, "not a regular file"),
-        (tarfile.FIFOTYPE, "not a regular file"),
+        (tarfile.CHRTYPE, "a device"),
+        (tarfile.BLKTYPE, "a device"),
+        (tarfile.FIFOTYPE, "a FIFO"),
+        (tarfile.GNUTYPE_SPARSE, "not a regular file"),
     ],
 )
 def test_tar_with_a_link_or_device_leaves_it_out(tmp_path, kind, reason):
@@ -198,10 +200,21 @@ def test_tar_header_with_a_negative_size_does_not_loop(tmp_path):
         take_in(tmp_path, bytes(header) + bytes(1024), "submission.tar")
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_tar_of_nothing_but_headers_of_headers_is_read_without_recursion(tmp_path, kind):
+    record = b"12 path=a.py\n" if kind == tarfile.XHDTYPE else b"a.py\0"
+    info = make.special("long", kind)
+    info.size = len(record)
+    nested = (info.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0")) * 3000
+    files = gzip.decompress(make.tar_of({"replaced": b"x = 1\n", **make.HONEST}))
+    copy, notes = take_in(tmp_path, nested.replace(b"12 path", b"13 path") + files, "submission.tar")
+    assert (copy, notes) == ({"a.py": b"x = 1\n", **make.HONEST}, [])
+
+
 def test_tar_with_a_huge_long_name_is_refused(tmp_path):
     info = make.special("././@LongLink", tarfile.GNUTYPE_LONGNAME)
     info.size = 1 << 30
-    with pytest.raises(SubmissionRefused, match="larger than any file name"):
+    with pytest.raises(SubmissionRefused, match="longer than any name of a file"):
         take_in(tmp_path, info.tobuf() + bytes(10240), "submission.tar")
 
 
