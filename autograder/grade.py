@@ -104,6 +104,8 @@ def grade(
                     f"--confcutdir={GRADED.parent}",
                     *("-c", str(GRADED.parent / "pytest.ini")),
                     *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:terminal", "-p", "no:logging"),
+                    # This plugin collects garbage twice when a session ends: half a second that every check would wait.
+                    *("-p", "no:unraisableexception"),
                     *("-p", "no:faulthandler", "-p", "no:timeout", "-p", "no:anyio", "-p", "no:hypothesispytest"),
                     "--capture=no",
                 ],
@@ -111,6 +113,8 @@ def grade(
             )
         if session.defect is not None:
             raise session.defect
+        if code == pytest.ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt  # pytest has caught it
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             raise KitError(f"the graded tests could not be run:\n{output.getvalue().strip()}")
         return _compose(session, tasks, public_only) | {"flags": flags}
