@@ -1,7 +1,7 @@
 """The training loop: take a batch, compute the losses, step, and be ready to be interrupted at any time."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,7 @@ def train_detector(
     checkpoint_period: int = 500,
     resume: bool = False,
     tensorboard: str | Path | None = None,
+    on_row: Callable[[History], None] | None = None,
     progress: bool = True,
 ) -> History:
     """Train a detector in place with SGD.
@@ -66,6 +67,7 @@ def train_detector(
         checkpoint_period: steps between two checkpoints.
         resume: go on from `checkpoint` if it exists, bit for bit as if nothing had happened (on a CPU); else start.
         tensorboard: folder for TensorBoard's log.
+        on_row: called with the history so far whenever it has grown, such as a `helpers.live.LiveCurves`.
         progress: show a bar.
 
     Returns:
@@ -107,7 +109,7 @@ def train_detector(
         run.load(checkpoint)
     run.open_loader(train_loader)
     show = progress and run.rank == 0
-    loop = partial(_loop, run, max_iters, checkpoint, checkpoint_period, tensorboard, show)
+    loop = partial(_loop, run, max_iters, checkpoint, checkpoint_period, tensorboard, on_row, show)
     try:
         if run.device.type == "cpu":
             call_without_denormals(loop)
@@ -120,7 +122,7 @@ def train_detector(
     return run.history
 
 
-def _loop(run, max_iters, checkpoint, checkpoint_period, tensorboard, show, stop: threading.Event) -> None:
+def _loop(run, max_iters, checkpoint, checkpoint_period, tensorboard, on_row, show, stop: threading.Event) -> None:
     """Steps, with what happens between them: rows, checkpoints, the bar."""
     bar = progress_bar(total=max_iters, initial=run.iteration, desc="training", disable=not show)
     log = _tensorboard_writer(tensorboard) if tensorboard and run.rank == 0 else None
@@ -136,6 +138,8 @@ def _loop(run, max_iters, checkpoint, checkpoint_period, tensorboard, show, stop
             for row in new_rows if log else ():
                 for name, value in row.items():
                     log.add_scalar(name, value, row["iteration"])
+            if new_rows and on_row is not None and run.rank == 0:
+                on_row(run.history)
             bar.update()
             if new_rows and show:
                 bar.set_postfix_str(_summary(new_rows[-1], run), refresh=False)
