@@ -108,6 +108,10 @@ def precision_recall_curves(curves: Mapping[str, tuple], title: str = "", column
         ax.set_axis_off()
     for ax, (name, (recall, precision, ap)) in zip(axes.flat, curves.items()):
         recall, precision = as_numpy(recall).astype(float), as_numpy(precision).astype(float)
+        if len(
+            recall
+        ):  # the curve begins at recall 0; without that, one object found at once would be drawn as nothing
+            recall, precision = np.append(0.0, recall), np.append(precision[0], precision)
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
         ax.fill_between(recall, envelope, step="pre", color=BLUE, alpha=0.25, linewidth=0)
         ax.plot(recall, precision, color=BLUE, linewidth=1.3)

@@ -536,7 +536,7 @@ check("3.1")
 
 # %% id="overfit"
 from helpers import train_detector
-from helpers.plots import loss_curves
+from helpers.live import LiveCurves
 from one_stage_detector import FCOS
 
 
@@ -549,12 +549,18 @@ few = Subset(whole_train_set, range(8 if QUICK_RUN else 10))
 overfit_iters = min(80 if QUICK_RUN else 500, MAX_ITERS)
 overfit_recipe = {**RECIPE, "learning_rate": 0.05 if QUICK_RUN else 5e-3}
 small_detector = make_detector()
+live = LiveCurves(title=f"{len(few)} images by heart: the loss must fall clearly")
 history = train_detector(
-    small_detector, make_loader(few), max_iters=overfit_iters, log_period=2, device=DEVICE, **overfit_recipe
+    small_detector,
+    make_loader(few),
+    max_iters=overfit_iters,
+    log_period=2,
+    device=DEVICE,
+    on_row=live,
+    **overfit_recipe,
 )
-losses = {name: history.column(name) for name in history.losses}
-print(f"loss {losses['loss'][0]:.2f} -> {losses['loss'][-1]:.2f}")
-loss_curves(losses, history.column("iteration"), title=f"{len(few)} images by heart: the loss must fall clearly")
+live.draw(history)
+print(f"loss {history.column('loss')[0]:.2f} -> {history.column('loss')[-1]:.2f}")
 
 # %% [markdown] id="task-3-2-text" task="3.2"
 # ### Task 3.2: the grader does the same
@@ -589,6 +595,7 @@ elif checkpoint.exists():
 
 reset_seed(0)
 detector = make_detector()
+live = LiveCurves()
 history = train_detector(
     detector,
     make_loader(train_set),
@@ -597,12 +604,12 @@ history = train_detector(
     device=DEVICE,
     checkpoint=checkpoint,
     resume=True,
+    on_row=live,
     **RECIPE,
 )
 torch.save(detector.state_dict(), weights_file)
-losses = {name: history.column(name) for name in history.losses}
-print(f"loss {losses['loss'][0]:.2f} -> {losses['loss'][-1]:.2f}, weights in {weights_file}")
-loss_curves(losses, history.column("iteration"))
+live.draw(history)
+print(f"loss {history.column('loss')[0]:.2f} -> {history.column('loss')[-1]:.2f}, weights in {weights_file}")
 
 # %% [markdown] id="loss-reading"
 # A healthy full run: total loss about 1.7 at iteration 1000, 0.9 at 5400, and 0.8 at the end, of which centerness is

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from helpers.misses import find_misses, miss_gallery
+from helpers.plots import precision_recall_curves
 from helpers.targets import ltrb_figure, matching_figure
 
 NAMES = {0: "cat", 1: "dog"}
@@ -105,3 +106,12 @@ def test_gallery_takes_items_of_a_data_set_and_arrays():
     item = ("path.jpg", IMAGE, BOX[None])
     truth = tuple(np.asarray(part) for part in TRUTH)
     assert titles(miss_gallery([item], {0: prediction([])}, {0: truth}, NAMES)) == ["2 missed, 0 wrong"]
+
+
+def test_curve_of_one_object_found_at_once_fills_its_panel():
+    # One detection, right: precision 1 at recall 1, so the area from recall 0 to 1 is the whole panel.
+    figure = precision_recall_curves({"cat": ([1.0], [1.0], 1.0), "dog": ([], [], 0.0)})
+    cat, dog = figure.axes
+    assert cat.lines[0].get_xydata().tolist() == [[0, 1], [1, 1]]
+    assert cat.collections[0].get_paths()[0].get_extents().bounds == (0, 0, 1, 1)
+    assert len(dog.lines[0].get_xydata()) == 0
