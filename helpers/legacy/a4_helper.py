@@ -56,17 +56,21 @@ def train_detector(*args, **kwargs):
     return helpers.train_detector(*args, **kwargs)
 
 
-def inference_with_detector(*args, **kwargs):
-    """Show or save detections; see `helpers.inference_with_detector`."""
-    return helpers.inference_with_detector(*args, **kwargs)
+def inference_with_detector(*args, **kwargs) -> None:
+    """Show detections at once, as old notebooks expect; `helpers.inference_with_detector` returns the pictures."""
+    for figure in helpers.inference_with_detector(*args, **kwargs):
+        _show(figure)
 
 
 def detection_visualizer(*args, **kwargs) -> None:
     """Show a picture at once, as old notebooks expect; `helpers.detection_visualizer` returns it instead."""
-    figure = helpers.detection_visualizer(*args, **kwargs)
+    _show(helpers.detection_visualizer(*args, **kwargs))
+
+
+def _show(figure) -> None:
     try:
         from IPython.display import display
-    except ImportError:
+    except ImportError:  # a script: it has nowhere to show a picture
         return
     display(figure)
 
