@@ -1,5 +1,9 @@
 """`check("2.3")` as the notebook calls it."""
 
+import os
+import signal
+import threading
+
 import pytest
 
 from autograder import check
@@ -15,6 +19,7 @@ def test_check_shows_points_of_the_solutions():
     assert card.passed
     assert (card.points, card.max_points) == (3, 3)
     assert "background rows give -1 (1/1)" in str(card)
+    assert float(card) == card.score() == 3.0
 
 
 def test_check_notices_an_edit_and_teaches(spoil, solution_copy):
@@ -56,3 +61,27 @@ def test_check_escapes_what_a_submission_says(spoil, solution_copy):
 def test_check_names_a_folder_without_files(tmp_path):
     with pytest.raises(KitError, match="holds neither"):
         check.use(tmp_path)
+
+
+def test_check_says_where_a_syntax_error_is(spoil, solution_copy):
+    spoil(COMMON, "def nms(", "def nms(:")
+    line = (solution_copy / COMMON).read_text().partition("def nms(:")[0].count("\n") + 1
+    check.use(solution_copy)
+    card = check("4.1")
+    assert float(card) == 0
+    assert f"{COMMON} cannot be imported: SyntaxError: invalid syntax ({COMMON}:{line})" in " ".join(str(card).split())
+
+
+@pytest.mark.timeout(120)
+def test_interrupted_check_leaves_the_next_one_clean(spoil, solution_copy):
+    check.use(solution_copy)
+    assert check("2.2").passed
+    right = (solution_copy / DETECTOR).read_text()
+    spoil(DETECTOR, "    x, y = locations.unbind(dim=-1)\n    x1, y1", "    while True: pass\n    x1, y1")
+    stop = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    stop.start()
+    with pytest.raises(KeyboardInterrupt):
+        check("2.2")
+    stop.join()
+    (solution_copy / DETECTOR).write_text(right)
+    assert check("2.2").passed
