@@ -14,6 +14,8 @@ COMMANDS = {
     "grade": ("tools.grade", "grade one submission (a folder or a zip)"),
     "grade-class": ("tools.grade_class", "grade every submission of a folder, and go on where it was stopped"),
     "report": ("tools.report", "show a graded class on one page"),
+    "gradebook": ("tools.gradebook", "turn results into grades: late penalty, overrides, Canvas, Moodle"),
+    "diff": ("tools.diff", "show whose grade changed between two gradings of a class, and why"),
     "data": ("tools.data", "make the sample data set or fetch VOC2007"),
     "train": ("tools.train", "train a detector as a configuration describes it, and evaluate it"),
     "evaluate": ("tools.evaluate", "measure a trained detector: VOC and COCO figures, kinds of mistakes, pictures"),
