@@ -58,12 +58,14 @@ class TaskTable:
         total: sum of the points of the tasks that are not given.
         memory_gib: limit of one probe.
         digest: SHA-256 of the file, recorded in every result.
+        colab_url: where the notebooks are published, for their "Open in Colab" badge; empty for none.
     """
 
     tasks: tuple[Task, ...]
     total: int
     memory_gib: float
     digest: str
+    colab_url: str = ""
 
     @property
     def graded(self) -> tuple[Task, ...]:
@@ -174,6 +176,7 @@ def load_tasks(path: Path | None = None) -> TaskTable:
         total=total,
         memory_gib=raw.get("limits", {}).get("memory_gib", 4),
         digest=hashlib.sha256(text.encode()).hexdigest(),
+        colab_url=raw.get("notebook", {}).get("colab_url", ""),
     )
 
 

@@ -38,7 +38,7 @@ def generated_files(table: TaskTable, source: Path = ROOT / "solutions") -> dict
     for name in FILES:
         path = source / name
         files[ROOT / "assignment" / name] = strip_solutions(path.read_text(encoding="utf-8"), path, table)
-    for name, text in render_notebooks(source / "notebooks").items():
+    for name, text in render_notebooks(source / "notebooks", table.colab_url).items():
         files[ROOT / "notebooks" / name] = text
     return files
 

@@ -14,6 +14,7 @@ from nbgrader.nbgraderformat import MetadataValidator
 
 from autograder.errors import KitError
 from autograder.tasks import load_tasks
+from tools.build import generated_files
 from tools.notebooks import ANSWER_PROMPT, render_notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +137,15 @@ def test_markdown_is_filled_in(tmp_path):
     assert "{{" not in "".join(plain["source"])
     assert "](https://x.example/nb/master.ipynb)" in "".join(badge["source"])
     assert "x.example" not in "".join(plain["source"])
+
+
+def test_badge_leads_to_the_address_in_the_table(tmp_path):
+    toml = (SOLUTIONS / "tasks.toml").read_text()
+    table = tmp_path / "tasks.toml"
+    table.write_text(toml.replace('colab_url = ""', 'colab_url = "https://x.example/nb"'))
+    for path, expected in ((table, True), (SOLUTIONS / "tasks.toml", False)):
+        text = generated_files(load_tasks(path))[ROOT / "notebooks" / NAME]
+        assert (f"](https://x.example/nb/{NAME})" in text) == expected
 
 
 def test_real_notebook_is_valid_for_jupyter_and_nbgrader(real):
