@@ -16,6 +16,7 @@ COMMANDS = {
     "report": ("tools.report", "show a graded class on one page"),
     "gradebook": ("tools.gradebook", "turn results into grades: late penalty, overrides, Canvas, Moodle"),
     "diff": ("tools.diff", "show whose grade changed between two gradings of a class, and why"),
+    "doctor": ("tools.doctor", "look whether everything is here that the kit needs, and say what to do if not"),
     "data": ("tools.data", "make the sample data set or fetch VOC2007"),
     "train": ("tools.train", "train a detector as a configuration describes it, and evaluate it"),
     "evaluate": ("tools.evaluate", "measure a trained detector: VOC and COCO figures, kinds of mistakes, pictures"),
