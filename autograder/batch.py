@@ -4,7 +4,8 @@
     OUT/summary.json, .csv  composed from those files at the end
 
 A result depends on the submission and the kit alone, never on the time, the order or the number of jobs. So a run that
-was killed and resumed leaves the same files, byte for byte, as one that was not.
+was killed and resumed leaves the same files, byte for byte, as one that was not. (Only a submission that itself does
+something different each time, and says so in an error, has a message that differs.)
 """
 
 import contextlib
