@@ -108,9 +108,14 @@ grader.grade(Job(({str(ROOT / "solutions")!r},)))
     assert list(places.iterdir()) == []
 
 
-def test_messages_do_not_change_from_run_to_run():
-    before = (
-        "FileNotFoundError: '/tmp/kit-grader-ab_1/kit-submission-x9y8/data.bin' of <X object at 0x7f00deadbeef>, 0xff"
-    before += " " + "0123456789abcdef" * 2 + " " + "0123456789abcdef" * 4
-    )
-    assert _VARYING.sub("", before) == "FileNotFoundError: 'data.bin' of <X object at 0x>, 0xff  " + "0123456789abcdef" * 4
+VARYING = {
+    "FileNotFoundError: '/tmp/kit-grader-ab_1/kit-submission-x9y8/data.bin'": "FileNotFoundError: 'data.bin'",
+    "<X object at 0x7f00deadbeef>, 0xff": "<X object at 0x>, 0xff",
+    "nonce " + "0123456789abcdef" * 2: "nonce ",
+    "digest " + "0123456789abcdef" * 4: "digest " + "0123456789abcdef" * 4,
+}
+
+
+@pytest.mark.parametrize("message", VARYING)
+def test_message_does_not_change_from_run_to_run(message):
+    assert _VARYING.sub("", message) == VARYING[message]
