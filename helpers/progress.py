@@ -14,5 +14,7 @@ def progress_bar(*args, **options):
     """
     from tqdm import tqdm
 
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(*args, mininterval=0.5 if watched else 30, **options)
+    if "ipykernel" in sys.modules:
+        # A notebook shows stderr as if something had gone wrong, and breaks long lines.
+        options = {"file": sys.stdout, "mininterval": 0.5, "ncols": 100, **options}
+    return tqdm(*args, **{"mininterval": 0.5 if sys.stderr.isatty() else 30, **options})
