@@ -9,7 +9,8 @@ from helpers.plots import loss_curves
 class LiveCurves:
     """Draws the losses below the cell, and again in the same place every few seconds.
 
-    Pass it to `train_detector` as `on_row`, and call `draw` at the end for the last rows.
+    Make it before training, which puts the picture above the progress bar; pass it to `train_detector` as `on_row`, and
+    call `draw` at the end for the last rows.
 
     Args:
         title: above the curves; empty for the usual one.
@@ -17,9 +18,11 @@ class LiveCurves:
     """
 
     def __init__(self, title: str = "", seconds: float = 3.0):
+        from IPython.display import Markdown, display
+
         self._title = title
         self._seconds = seconds
-        self._handle = None
+        self._handle = display(Markdown("*The loss will be drawn here.*"), display_id=True)
         self._drawn = time.monotonic()
 
     def __call__(self, history: History) -> None:
@@ -29,14 +32,8 @@ class LiveCurves:
 
     def draw(self, history: History) -> None:
         """Draw now, what there is."""
-        from IPython.display import display
-
         losses = {name: history.column(name) for name in history.losses}
         if not losses:
             return
-        figure = loss_curves(losses, history.column("iteration"), self._title)
-        if self._handle is None:
-            self._handle = display(figure, display_id=True)
-        else:
-            self._handle.update(figure)
+        self._handle.update(loss_curves(losses, history.column("iteration"), self._title))
         self._drawn = time.monotonic()

@@ -33,7 +33,8 @@ def loss_curves(losses: Mapping[str, Sequence[float]], iterations: Sequence[int]
         ax.plot(x, smooth(values), color=color, linewidth=2, linestyle=style, label=name)
     ax.set(xlabel="iteration", ylabel="loss", ylim=(0, None))
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    # Above the curves: inside, there is no corner that no curve ever crosses.
+    ax.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
