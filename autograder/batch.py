@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,46 +225,45 @@ def grade_class(
         on_change(tally, submission, results)
 
     suspects: dict[Submission, Exception] = {}
-
-    def suspect(submission: Submission, error: Exception) -> None:
-        suspects[submission] = error
+    for submission, outcome in _run(pending, options, executor, in_flight, grade):
+        if not isinstance(outcome, Exception):
+            finish(submission, outcome)
+            continue
+        suspects[submission] = outcome
         if tally.graded == 0 and len(suspects) == GIVE_UP_AFTER:
-            raise KitError(f"nothing can be graded: {error}") from error
-
-    def job(submission: Submission) -> Job:
-        paths = tuple(str(path.resolve()) for path in submission.paths)
-        return Job(paths, options.tasks, options.public_only, options.isolation)
-
-    def run(submissions: list[Submission], at_once: int, failed) -> None:
-        waiting, running = iter(submissions), {}
-        try:
-            while True:
-                while len(running) < at_once and (submission := next(waiting, None)):
-                    try:
-                        running[executor.submit(grade, job(submission))] = submission
-                    except RuntimeError as error:  # BrokenExecutor is one, and so is an executor that was shut down
-                        raise KitError(f"the executor takes no more jobs ({error}); go on with --resume") from error
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    _settle(future, running.pop(future), finish, failed)
-        finally:
-            for future in running:
-                future.cancel()
-
-    def give_up(submission: Submission, error: Exception) -> None:
-        tally.not_graded[submission.id] = str(error)
-        on_change(tally, submission, None)
-
-    run(pending, in_flight, suspect)
+            raise KitError(f"nothing can be graded: {outcome}") from outcome
     # Whoever brought down a grader may have brought down its neighbours' as well. Alone, each answers for itself.
-    run(list(suspects), 1, give_up)
+    for submission, outcome in _run(list(suspects), options, executor, 1, grade):
+        if not isinstance(outcome, Exception):
+            finish(submission, outcome)
+        else:
+            tally.not_graded[submission.id] = str(outcome)
+            on_change(tally, submission, None)
 
 
-def _settle(future: Future, submission: Submission, finish, failed) -> None:
+def _run(
+    submissions: list[Submission], options: Options, executor: Executor, at_once: int, grade: Callable[[Job], dict]
+) -> Iterator[tuple[Submission, dict | Exception]]:
+    """Yield each submission with its results, or with what went wrong, in the order in which they end."""
+    waiting, running = iter(submissions), {}
     try:
-        results = future.result()
-    except Exception as error:  # a KitError, a dead grader, and what a cluster raises for a lost worker
-        failed(submission, error)
-    else:
-        finish(submission, results)
+        while True:
+            while len(running) < at_once and (submission := next(waiting, None)):
+                paths = tuple(str(path.resolve()) for path in submission.paths)
+                job = Job(paths, options.tasks, options.public_only, options.isolation)
+                try:
+                    running[executor.submit(grade, job)] = submission
+                except RuntimeError as error:  # BrokenExecutor is one, and so is an executor that was shut down
+                    raise KitError(f"the executor takes no more jobs ({error}); go on with --resume") from error
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                submission = running.pop(future)
+                try:
+                    outcome = future.result()
+                except Exception as error:  # a KitError, a dead grader, and what a cluster raises for a lost worker
+                    outcome = error
+                yield submission, outcome
+    finally:
+        for future in running:
+            future.cancel()

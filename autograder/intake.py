@@ -136,25 +136,28 @@ class _Place:
     extra: bool = False  # one of the files that come along
 
 
-def _plan(entries: list[Entry], notes: Notes) -> dict[int, _Place]:
-    """Choose the entries to copy, by their index."""
-    paths: dict[int, PurePosixPath] = {}
+def _usable(entries: list[Entry], notes: Notes) -> dict[int, PurePosixPath]:
+    """Return the paths of plain files with proper names outside the folders of tools, by the entries' index."""
+    paths = {}
     for index, entry in enumerate(entries):
         path, problem = clean_name(entry.name)
-        problem = problem or entry.refusal
-        left_behind = (
-            next((i for i, part in enumerate(path.parts[:-1]) if is_left_behind(part)), None) if path else None
-        )
-        if left_behind is not None:
-            notes.leave_out_folder(PurePosixPath(*path.parts[: left_behind + 1]), "left behind by a tool")
-        elif problem:
-            notes.leave_out(path or entry.name, problem)
+        folders = path.parts[:-1] if path else ()
+        left_behind = next((depth for depth, name in enumerate(folders, start=1) if is_left_behind(name)), 0)
+        if left_behind:
+            notes.leave_out_folder(PurePosixPath(*folders[:left_behind]), "left behind by a tool")
+        elif problem or entry.refusal:
+            notes.leave_out(path or entry.name, problem or entry.refusal)
         else:
             paths[index] = path
+    return paths
+
+
+def _plan(entries: list[Entry], notes: Notes) -> dict[int, _Place]:
+    """Choose the entries to copy, by their index."""
+    paths = _usable(entries, notes)
     top = _top_folder(paths.values())
     if top != PurePosixPath("."):
         notes.say(f"files taken from the folder {shown(top)}/")
-
     plan: dict[int, _Place] = {}
     for name in FILES:
         index = _find(name, paths, top, notes)
@@ -228,7 +231,9 @@ def _copy(entries: Iterator[Entry], plan: dict[int, _Place], folder: Path, notes
             continue
         # Every part of the path is a Python identifier or a name of ours, so it cannot lead out of the folder.
         target = folder / place.path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        for parent in reversed(target.relative_to(folder).parents[:-1]):
+            (folder / parent).mkdir(exist_ok=True)
+            (folder / parent).chmod(0o755)  # as the folder itself
         try:
             with target.open("xb") as file:
                 for chunk in read_entry(entry, place.limit):

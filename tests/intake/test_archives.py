@@ -72,11 +72,12 @@ def copy_of(folder: Path) -> dict:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-@pytest.mark.parametrize("name", REFUSED_NAMES)
+# A tar ends a name at its null byte.
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for name in REFUSED_NAMES for kind in ("zip", "tar") if "\0" not in name or kind == "zip"],
+)
 def test_archive_with_an_odd_name_gives_the_honest_files_and_one_note(tmp_path, name, kind):
-    if kind == "tar" and "\0" in name:
-        pytest.skip("a tar ends a name at the null byte")
     files = {name: b"bad = 1\n", **make.HONEST}
     copy, notes = take_in(tmp_path, make.zip_of(files) if kind == "zip" else make.tar_of(files))
     assert copy == make.HONEST

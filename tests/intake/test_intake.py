@@ -1,8 +1,10 @@
 """What honest students hand in, in all the forms that it takes, and what the notes say about it."""
 
 import codecs
+import os
 import shutil
 import tarfile
+from pathlib import Path
 
 import archive_makers as make
 import pytest
@@ -197,9 +199,16 @@ def test_notes_are_cut_and_say_so(folder):
 
 def test_copy_is_readable_by_others_and_removed_at_the_end(folder):
     (folder / "common.py").chmod(0o600)
-    with open_submission(folder) as intake:
-        assert intake.folder.stat().st_mode & 0o777 == 0o755
-        assert (intake.folder / "common.py").stat().st_mode & 0o777 == 0o644
+    write(folder, {"blocks/heads/fcos.py": b""})
+    before = os.umask(0o077)
+    try:
+        with open_submission(folder) as intake:
+            modes = {path.relative_to(intake.folder): path.stat().st_mode & 0o777 for path in intake.folder.rglob("*")}
+            modes[Path()] = intake.folder.stat().st_mode & 0o777
+    finally:
+        os.umask(before)
+    assert {mode for path, mode in modes.items() if path.suffix} == {0o644}
+    assert {mode for path, mode in modes.items() if not path.suffix} == {0o755}
     assert not intake.folder.exists()
 
 
