@@ -1,5 +1,6 @@
 """`check("2.3")` in the notebook: runs a task's public tests in a worker process and shows what was found."""
 
+import atexit
 import html
 import os
 import sys
@@ -133,6 +134,7 @@ class Check:
             folder = self._find()
             if self._worker is None:
                 self._worker = start_worker()
+                atexit.register(self._worker.close)  # it has a folder that somebody must remove
             try:
                 results = grade(folder, table, wanted, worker=self._worker, as_student=True)
             except BaseException:  # interrupted in the middle of a probe, say: the next check starts clean
