@@ -76,7 +76,7 @@ def _parts(one: dict, other: dict) -> list[str]:
         if points[0] == points[1]:
             continue
         better = new["points"] > old["points"]
-        message = (old if better else new)["message"].strip().splitlines()
+        message = (old if better else new)["message"].strip().removeprefix(f"{key[1]}: ").splitlines()
         why = f": {'no longer: ' if better else ''}{message[0]}" if message else ""
         lines.append(f"{_name(key)} {points[0]} -> {points[1]}{why}")
     return lines
