@@ -8,7 +8,7 @@ from autograder.desk.page import class_page
 from autograder.desk.results import ClassResults, load_class
 from autograder.desk.sources import read_class
 from autograder.errors import KitError
-from autograder.report import results_page
+from autograder.report import one_line, results_page
 
 
 def configure(parser):
@@ -27,10 +27,15 @@ def run(args) -> int:
     for folder in (out.parent, *([args.pages.parent] if args.pages else [])):
         if not folder.is_dir():
             raise KitError(f"{out if folder == out.parent else args.pages}: the folder {folder} does not exist")
-    sources = read_class(args.submissions, results) if args.submissions else None
+    if out.is_dir() or (out.is_file() and not out.read_bytes()[:15].lower() == b"<!doctype html>"):
+        raise KitError(f"{out}: exists and is no report; name another file with --out")
+    sources, stale = read_class(args.submissions, results) if args.submissions else (None, [])
     links = _write_pages(results, args.pages, out) if args.pages else None
-    page = class_page(results, args.title, sources, links)
+    notes = tuple(f"{student}: handed in anew since it was graded; the code is not shown" for student in stale)
+    page = class_page(results, args.title, sources, links, notes)
     write_whole(out, page)
+    for note in notes:
+        print(one_line(f"note: {note}"))
     print(f"{out}: {len(results.students)} students, {len(page.encode()) / 2**20:.1f} MiB")
     return 0
 

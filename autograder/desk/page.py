@@ -18,6 +18,7 @@ def class_page(
     title: str,
     sources: dict[str, dict[str, str]] | None = None,
     pages: dict[str, str] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> str:
     """Return the page.
 
@@ -29,6 +30,7 @@ def class_page(
         title: of the page.
         sources: student id -> file name -> text, to show what differs from the skeleton.
         pages: student id -> relative address of the student's own page, to link to.
+        notes: to show beside those on the class.
     """
     from jinja2 import Environment, FileSystemLoader
 
@@ -55,7 +57,7 @@ def class_page(
         failures=failures(results),
         reasons=reasons,
         looks=sum(map(bool, reasons)),
-        notes=class_notes(results),
+        notes=[*class_notes(results), *notes],
         differences={student: differences(files) for student, files in (sources or {}).items()},
         pages=pages or {},
     )

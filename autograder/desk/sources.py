@@ -1,9 +1,11 @@
 """Looks at what was handed in beside the results: what differs from the skeleton, and who handed in the same code."""
 
+import contextlib
 import difflib
 import hashlib
 from pathlib import Path
 
+from autograder.batch import fingerprint
 from autograder.desk.results import ClassResults
 from autograder.errors import KitError
 from autograder.identity import find_submissions
@@ -13,7 +15,7 @@ from autograder.tasks import FILES, ROOT
 MAX_LINES = 600  # of one file's difference; a page with 300 students must stay a page
 
 
-def read_class(folder: Path, results: ClassResults) -> dict[str, dict[str, str]]:
+def read_class(folder: Path, results: ClassResults) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Read the source of every student who has results.
 
     Args:
@@ -21,7 +23,8 @@ def read_class(folder: Path, results: ClassResults) -> dict[str, dict[str, str]]
         results: of the class.
 
     Returns:
-        Student id -> file name -> text; without those whose submission cannot be taken in.
+        Student id -> file name -> text, without those whose submission cannot be taken in; and the ids of students who
+        have handed in something else since they were graded, whose code is left out too.
 
     Raises:
         KitError: no such folder, or not the one that was graded.
@@ -29,16 +32,18 @@ def read_class(folder: Path, results: ClassResults) -> dict[str, dict[str, str]]
     submissions = {one.id: one for one in find_submissions(folder, leave_out=results.folder).submissions}
     if not any(one["id"] in submissions for one in results.students):
         raise KitError(f"{folder}: holds no submission of the students in {results.folder}")
-    found = {}
+    found, stale = {}, []
     for one in results.students:
-        if one["id"] in submissions:
-            try:
-                with open_submission(submissions[one["id"]].paths) as intake:
-                    paths = [intake.folder / name for name in FILES if (intake.folder / name).is_file()]
-                    found[one["id"]] = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
-            except SubmissionRefused:
-                continue
-    return found
+        if one["id"] not in submissions:
+            continue
+        handed_in = submissions[one["id"]].paths
+        if one["submission_sha256"] and fingerprint(handed_in) != one["submission_sha256"]:
+            stale.append(one["id"])
+            continue
+        with contextlib.suppress(SubmissionRefused), open_submission(handed_in) as intake:
+            paths = [intake.folder / name for name in FILES if (intake.folder / name).is_file()]
+            found[one["id"]] = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
+    return found, stale
 
 
 def code_digests(sources: dict[str, dict[str, str]]) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """A CSV file that is changed cell by cell: what is not changed keeps every byte, quotes and line ends included."""
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.errors import KitError
+from autograder.summary import safe_cell
 
 _DELIMITERS = (",", ";", "\t")
 
@@ -130,10 +132,6 @@ def read_table(path: Path, needed: dict[str, tuple[str, ...]]) -> list[dict[str,
 
 def csv_text(rows: list[list]) -> str:
     """Return rows as CSV; texts that a spreadsheet would run are neutralised."""
-    import io
-
-    from autograder.summary import safe_cell
-
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([safe_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)

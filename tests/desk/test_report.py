@@ -178,8 +178,11 @@ def test_attention_names_what_a_person_should_see(tmp_path):
     }
 
 
-def test_code_and_copies_are_shown_with_the_submissions(tmp_path):
-    folder = write_results(tmp_path / "out", [student(name) for name in ("ann", "ben", "cat", "dan")])
+def test_code_and_copies_are_shown_with_the_submissions(tmp_path, capsys):
+    students = [student(name, submission_sha256="") for name in ("ann", "ben", "cat", "dan")]
+    folder = write_results(tmp_path / "out", [*students, student("eve")])
+    (tmp_path / "class" / "eve").mkdir(parents=True)  # not what was graded: the hash in the results is another one
+    (tmp_path / "class" / "eve" / "common.py").write_text("replaced = True\n")
     for name, source in (("ann", "solutions"), ("ben", "solutions"), ("cat", "assignment"), ("dan", "assignment")):
         (tmp_path / "class" / name).mkdir(parents=True)
         for file in FILES:
@@ -190,6 +193,9 @@ def test_code_and_copies_are_shown_with_the_submissions(tmp_path):
     assert "the same code as ben" in page
     assert "the same code as dan" not in page  # the skeleton is everybody's
     assert page.count("common.py: what differs from the skeleton") == 2
+    assert "replaced = True" not in page
+    assert "eve: handed in anew since it was graded" in page
+    assert "note: eve: handed in anew" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -212,6 +218,8 @@ def test_broken_results_are_refused_in_one_line_and_nothing_is_written(name, tmp
         (["nowhere"], "no such folder"),
         (["empty"], "holds no results"),
         (["out", "--out", "nowhere/x.html"], "does not exist"),
+        (["out", "--out", "out/results/000.json"], "exists and is no report"),
+        (["out", "--out", "empty"], "exists and is no report"),
         (["out", "--submissions", "nowhere"], "no such folder"),
         (["out", "--submissions", "others"], "holds no submission of the students"),
     ],
@@ -221,7 +229,9 @@ def test_bad_arguments_are_answered_in_one_line(arguments, reason, tmp_path, mon
     write_results(tmp_path / "out", [student("b")])
     (tmp_path / "empty").mkdir()
     (tmp_path / "others" / "x").mkdir(parents=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert main(["report", *arguments]) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     message = capsys.readouterr().err
     assert reason in message
     assert message.count("\n") == 1
