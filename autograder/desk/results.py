@@ -49,14 +49,18 @@ def load_class(path: Path) -> ClassResults:
         The results; at least one student's.
 
     Raises:
-        KitError: no such folder, no results in it, one of them broken or two of the same student, or results that
-            cannot be compared because they were graded with different tables of tasks or options.
+        KitError: no such folder, no results in it, one half written, one of them broken or two of the same student, or
+            results that cannot be compared because they were graded with different tables of tasks or options.
     """
     if not path.is_dir():
         raise KitError(f"{path}: no such folder; name the one that kit grade-class wrote")
     folder = path / "results" if (path / "results").is_dir() else path
     summary_path = folder.parent / "summary.json" if folder.name == "results" else folder / "summary.json"
     files = sorted(file for file in folder.glob("*.json") if file != summary_path and not file.name.startswith("."))
+    if any(folder.glob(".*.part")):
+        raise KitError(
+            f"{folder}: a run was stopped while it wrote there, or is at work; go on with: kit grade-class --resume"
+        )
     if not files:
         raise KitError(f"{path}: holds no results; write some with: kit grade-class FOLDER --out {path}")
     students = sorted((load_student(file) for file in files), key=lambda one: (one["id"].casefold(), one["id"]))

@@ -223,6 +223,16 @@ def test_gradescope_metadata_gives_groups_and_times(desk):
     assert table(desk / "one.csv")["a@x.edu"]["points"] == "90"
 
 
+def test_gradebook_of_half_a_class_says_so(desk, capsys):
+    reason = {"id": "s7", "reason": "the grader ended"}
+    summary = {"complete": False, "graded": 4, "submissions": 6, "not_graded": [reason]}
+    (desk / "out" / "summary.json").write_text(json.dumps(summary))
+    assert kit("out --out grades.csv") == 0
+    said = capsys.readouterr().out
+    assert "note: only 4 of 6 submissions have results" in said
+    assert "note: s7: handed in, not graded (the grader ended)" in said
+
+
 def test_own_csv_neutralises_formulas_and_keeps_commas(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_results(tmp_path / "out", [student(FORMULA), student("a, b"), student("@x"), student("\t=1")])

@@ -212,6 +212,18 @@ def test_broken_results_are_refused_in_one_line_and_nothing_is_written(name, tmp
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("command", ["report", "gradebook --out x.csv"])
+def test_results_that_are_being_written_are_not_read(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_results(tmp_path / "out", [student("b")])
+    (tmp_path / "out" / "results" / ".c.json.part").write_text('{"id": "c"')
+    name, *options = command.split()
+    assert main([name, "out", *options]) == 2
+    message = capsys.readouterr().err
+    assert "kit grade-class --resume" in message
+    assert message.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
