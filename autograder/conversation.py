@@ -71,6 +71,7 @@ class Conversation:
         self._result: dict | None = None
         self._failure: tuple[str, str] | None = None  # (status, message)
         self._closed = False
+        self._heard = False
         self._printed = bytearray()
         self._dropped = 0
 
@@ -78,6 +79,11 @@ class Conversation:
     def answered(self) -> bool:
         """Whether the probe has given a result or an error."""
         return self._result is not None
+
+    @property
+    def heard(self) -> bool:
+        """Whether anything has come from the probe."""
+        return self._heard
 
     def run(self) -> None:
         """Talk until the probe answers, closes the channel, breaks the format or passes a limit."""
@@ -121,6 +127,7 @@ class Conversation:
             else:
                 data = self._channel.recv(1 << 20)
                 self._closed = not data
+                self._heard |= bool(data)
                 self._reader.feed(data)
 
     def _read_output(self) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 _TICK_SECONDS = 0.1
-# Forked processes share the worker's own memory, but each counts it as its own; so many may share it unquestioned.
+# Where nobody says what processes share: forked ones share the worker's own memory, so many of them unquestioned.
 _SHARING = 4
 _LAST_RESERVE = 256 << 20  # when the whole machine has no more than this left, the probe that runs has to end
 
@@ -94,28 +94,39 @@ class Watchdog:
 
     def check(self, limits: Limits) -> tuple[str, str] | None:
         """Return (status, message) of the limit that the processes of a probe have passed, or None."""
-        threads, memory, cpu, count = 0, 0, 0.0, 0
-        for process in self._family():
-            if process.pid in self._own:
-                continue
+        processes = [process for process in self._family() if process.pid not in self._own]
+        threads, memory, cpu = 0, 0, 0.0
+        for process in processes:
             try:
                 with process.oneshot():
                     threads += process.num_threads()
                     memory += process.memory_info().rss
                     times = process.cpu_times()
                     cpu += times.user + times.system
-                    count += 1
             except psutil.Error:
                 continue  # it has just ended
         if threads > limits.processes:
             return "processes", f"started more than {limits.processes} processes and threads"
-        if memory > self._shared * min(count, _SHARING) + limits.memory_gib * 2**30:
+        allowed = self._shared + limits.memory_gib * 2**30
+        if memory > allowed and self._without_sharing(processes, memory) > allowed:
             return "memory", f"used more than {limits.memory_gib:g} GiB"
         if cpu > limits.cpu_seconds:
             return "timeout", f"stopped after {limits.cpu_seconds:g} s of computing"
         if psutil.virtual_memory().available < _LAST_RESERVE:
             return "memory", "used up the memory of this machine"
         return None
+
+    def _without_sharing(self, processes: list[psutil.Process], resident: int) -> float:
+        """Memory of some processes together, what several share counted once, as far as the kernel tells."""
+        total = 0
+        for process in processes:
+            try:
+                total += process.memory_full_info().pss
+            except psutil.NoSuchProcess:
+                continue
+            except (psutil.Error, AttributeError):
+                return resident - self._shared * min(len(processes), _SHARING)
+        return total
 
     def _family(self) -> list[psutil.Process]:
         try:

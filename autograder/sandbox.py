@@ -88,8 +88,10 @@ class Worker:
             return Outcome("timeout", message=f"the submission has used its {limits.submission_seconds:g} s")
         started = time.monotonic()
         try:
-            self._await_ready()
             outcome = self._converse(request, limits.at_most(self._left), answer)
+            if outcome is None:  # the worker was gone before the probe began: that is nothing that this probe did
+                outcome = self._converse(request, limits.at_most(self._left), answer)
+            outcome = outcome or Outcome("died", message="the worker ended before the probe began")
         except KitError as error:
             if not self._has_run:
                 raise
@@ -157,7 +159,9 @@ class Worker:
         self._watchdog = Watchdog(self._process.pid)
         self._has_run = True
 
-    def _converse(self, request: dict, limits: Limits, answer) -> Outcome:
+    def _converse(self, request: dict, limits: Limits, answer) -> Outcome | None:
+        """Run one probe; None when it never began."""
+        self._await_ready()
         order = {"op": "probe", **limits.for_worker(self._level.counts_processes)}
         with contextlib.ExitStack() as stack:
             ours, theirs = map(stack.enter_context, socket.socketpair())
@@ -166,21 +170,16 @@ class Worker:
             with contextlib.ExitStack() as handed_over:
                 handed_over.callback(theirs.close)
                 handed_over.callback(os.close, output_theirs)
-                self._order(json.dumps(order).encode(), [theirs.fileno(), output_theirs])
+                try:
+                    socket.send_fds(self._control, [json.dumps(order).encode()], [theirs.fileno(), output_theirs])
+                except OSError:
+                    self._stop()
+                    return None
             request = {**request, "folder": self._level.inside(request["folder"])}
             conversation = Conversation(ours, output, request, limits, answer, self._watchdog)
             conversation.run()
             status = self._end_probe(kill=not conversation.answered)
-            return conversation.outcome(status)
-
-    def _order(self, message: bytes, descriptors: list[int]) -> None:
-        try:
-            socket.send_fds(self._control, [message], descriptors)
-        except OSError:
-            # The worker was killed between two probes; that costs this submission nothing but a new start.
-            self._stop()
-            self._await_ready()
-            socket.send_fds(self._control, [message], descriptors)
+            return conversation.outcome(status) if self._process is not None or conversation.heard else None
 
     def _end_probe(self, kill: bool) -> int | None:
         """Wait until the probe's process is gone; kill it first if it must end.

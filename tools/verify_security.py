@@ -70,18 +70,19 @@ def _grade_one(fixture: Fixture, kind: str, worker, folder: Path) -> Run:
     with watching(worker) as canary, listening(marks) if fixture.listens else contextlib.nullcontext([]) as came:
         build(fixture, kind, folder, marks)
         results = grade(folder, table, set(fixture.grades), worker=worker)
-        text = _everything_shown(results)
+        shown = _everything_shown(results)
         if fixture.weights:
             _check_weights(worker, folder, honest=kind == "twin", run=run)
     code = "\n".join(path.read_text(errors="replace") for path in folder.glob("*.py"))
-    run.leaks = canary.found_in(text, code) + came
+    run.leaks = canary.found_in("\n".join(shown), code) + canary.found_in(html.unescape(shown[1]), code) + came
     # What it prints goes nowhere, so it may print its inputs; but a line of the solutions must not be within its reach.
     run.leaks += [leak for leak in canary.found_in("\n".join(worker.printed), code) if leak.startswith("solution")]
     _check_points(fixture, kind, table, results, run)
     if kind == "hostile":
         _check_words(fixture, results, run)
     _check_machine(marks, run)
-    if "\x1b" in text or "<script" in text:
+    _, page, terminal = shown
+    if any("\x1b" in text for text in shown) or "<script" in page or "\u202e" in terminal:
         run.problems.append("a control character or an HTML tag was shown as it is")
     return run
 
@@ -92,7 +93,7 @@ def _table_for(fixture: Fixture) -> TaskTable:
     return replace(table, tasks=tasks, memory_gib=fixture.memory_gib)
 
 
-def _everything_shown(results: dict) -> str:
+def _everything_shown(results: dict) -> tuple[str, str, str]:
     """Return all that a person gets to see: results file, page, terminal."""
     from rich.console import Console
 
@@ -100,8 +101,7 @@ def _everything_shown(results: dict) -> str:
 
     terminal = io.StringIO()
     print_results(results, Console(file=terminal, width=4000, highlight=False))
-    page = results_page(results, title="a submission")
-    return "\n".join([json.dumps(results, ensure_ascii=False), page, html.unescape(page), terminal.getvalue()])
+    return json.dumps(results, ensure_ascii=False), results_page(results, "a submission"), terminal.getvalue()
 
 
 def _check_points(fixture: Fixture, kind: str, table: TaskTable, results: dict, run: Run) -> None:

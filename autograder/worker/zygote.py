@@ -47,6 +47,8 @@ def serve(control_fd: int, scratch: list[str]) -> None:
         libc.prctl(_PR_SET_DUMPABLE, 0)  # a probe can neither trace this process nor read its memory
     torch.set_num_threads(1)
     _warm_up()
+    for folder in scratch:
+        _empty(folder)  # torch makes folders of its own, and every probe is to find the same
     control.send(json.dumps({"ready": True, "restricts": can_restrict()}).encode())
     with offline_models():
         _serve_probes(control, scratch)
