@@ -1,7 +1,6 @@
 """The released notebook in JupyterLab in a browser, as a student sees it; `FCOS_SCREENSHOTS=DIR` keeps the pictures."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -19,6 +18,11 @@ from autograder.tasks import load_tasks
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 INSTALL = "this test needs chromium and playwright: apt-get install chromium; pip install -r requirements-dev.txt"
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+# Of JupyterLab: every cell is in the page, also those that cannot be seen; and nobody is asked about news.
+SETTINGS = {
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+}
 # Cell -> name of its screenshot: what the pictures of a student's first hour are.
 SCREENSHOTS = {"task-1-1": "check", "train": "loss", "detections": "detections", "map": "ap", "check-all": "card"}
 # Cell -> pictures that the browser has really drawn in it.
@@ -45,16 +49,17 @@ def lab(tmp_path_factory):
     """Address of JupyterLab in a student's folder."""
     folder = make_student_copy(tmp_path_factory.mktemp("browser") / "my fcos", ROOT / "solutions")
     home, port = tmp_path_factory.mktemp("home"), free_port()
-    settings = home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"windowingMode": "none"}')  # every cell is in the page, also those that cannot be seen
+    for name, setting in SETTINGS.items():
+        path = home / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(setting)
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ}
     environment = {
         **kept,
         "HOME": str(home),
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "OMP_NUM_THREADS": "2",
-        "FCOS_MAX_ITERS": "60",
+        "OMP_NUM_THREADS": "1",
+        "FCOS_MAX_ITERS": os.environ.get("FCOS_MAX_ITERS", "30"),
         "FCOS_DATA": str(home / "data"),
         "FCOS_NAME": "Ada Example",
         "FCOS_STUDENT_ID": "ada01",
@@ -150,9 +155,7 @@ def cells(page) -> dict:
 def test_no_cell_shows_an_error(page):
     errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
     assert errors == []
-    # Progress bars are written there, and nothing that worries anybody.
-    said = " ".join(page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts())
-    assert not re.search(r"Warning|Error|Traceback", said), said
+    assert page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts() == []
 
 
 @pytest.mark.timeout(1200)
@@ -178,9 +181,14 @@ def test_pictures_are_drawn_and_fit_into_the_page(cells):
 @pytest.mark.timeout(1200)
 def test_screenshots_show_something(cells, screenshots):
     for cell_id, name in SCREENSHOTS.items():
-        path = screenshots / f"{name}.png"
-        cells[cell_id].locator(".jp-Cell-outputWrapper").screenshot(path=path)
-        assert path.stat().st_size > 5000, name
+        shown = cells[cell_id].locator(".jp-OutputArea-output img")
+        # The whole output of the loss: where its progress bar stands belongs to what is seen.
+        if shown.count() == 0 or cell_id == "train":
+            shown = cells[cell_id].locator(".jp-Cell-outputWrapper")
+        for n in range(shown.count()):
+            path = screenshots / f"{name}{n or ''}.png"
+            shown.nth(n).screenshot(path=path)
+            assert path.stat().st_size > 5000, path.name
 
 
 @pytest.mark.timeout(1200)
