@@ -74,7 +74,7 @@ def fcos_match_locations_to_gt(locations_per_fpn_level, strides_per_fpn_level, g
     # A last row of -1 stands for "no box", so that background is a choice like any other, and M is never 0.
     gt_boxes = F.pad(gt_boxes, (0, 0, 0, 1), value=-1.0)  # (..., M + 1, 5)
     x1, y1, x2, y2 = gt_boxes[..., None, :, :4].unbind(dim=-1)  # (..., 1, M + 1) each
-    areas = (x2 - x1) * (y2 - y1)
+    areas = (x2 - x1).float() * (y2 - y1).float()  # half precision cannot hold the area of a large box
     finest, coarsest = min(strides_per_fpn_level.values()), max(strides_per_fpn_level.values())
     matched_boxes = {}
     for level_name, locations in locations_per_fpn_level.items():

@@ -70,6 +70,16 @@ def test_matching_equals_brute_force_off_square(solution, count):
         torch.testing.assert_close(matched[level], expected[level])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
+def test_matching_takes_large_boxes_in_every_dtype(solution, dtype):
+    locations = solution.get_fpn_location_coords({k: (1, 1, 512 // s, 640 // s) for k, s in STRIDES.items()}, STRIDES)
+    boxes = torch.tensor([[10, 10, 600, 400, 3]])  # its area of 230,100 is beyond the largest float16, 65,504
+    expected = solution.fcos_match_locations_to_gt(locations, STRIDES, boxes.float())["p5"][:, 4]
+    assert (expected >= 0).sum() > 100
+    matched = solution.fcos_match_locations_to_gt(locations, STRIDES, boxes.to(dtype))["p5"][:, 4]
+    assert torch.equal(matched.float(), expected)
+
+
 def test_matching_of_a_batch_equals_matching_image_by_image(solution):
     generator = torch.Generator().manual_seed(3)
     locations = solution.get_fpn_location_coords({k: (1, 1, 64 // s, 96 // s) for k, s in STRIDES.items()}, STRIDES)
