@@ -47,11 +47,12 @@ def package_folders() -> list[str]:
 def binds(submission: str) -> list[Bind]:
     """Return what is shown: interpreter, standard library, packages, system libraries, worker, helpers, submission."""
     paths = [interpreter(), *(os.path.join(sys.base_prefix, name) for name in ("lib", "lib64"))]
-    paths += [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *package_folders()]
+    paths += [sysconfig.get_path("stdlib"), *package_folders()]
     paths += [path for path in _SYSTEM_LIBRARIES if not os.path.islink(path)]
     paths += ["/etc/ld.so.cache", "/sys/devices/system/cpu"]
+    outermost = [path for path in dict.fromkeys(paths) if not any(path.startswith(f"{other}/") for other in paths)]
     return [
-        *(Bind(path, path) for path in dict.fromkeys(paths) if os.path.exists(path)),
+        *(Bind(path, path) for path in outermost if os.path.exists(path)),
         Bind(str(ROOT / "autograder" / "worker"), f"{KIT}/worker"),
         Bind(str(ROOT / "helpers"), f"{KIT}/helpers"),
         Bind(submission, SUBMISSION),

@@ -15,6 +15,7 @@ import torch
 from autograder.case import FOLDER, load_case
 from autograder.compare import Mismatch
 from autograder.errors import KitError
+from autograder.reasons import printable
 from autograder.sandbox import Worker
 from autograder.session import GradedSubmission, ProbeFailed, submission_seed
 from autograder.tasks import TaskTable
@@ -145,7 +146,7 @@ class Grading:
             error = call.excinfo.value
             if isinstance(error, KitError):
                 self.defect = self.defect or error
-            result.message = _explain(error, hidden, self.table[task_id].part(part_id).title)
+            result.message = printable(_explain(error, hidden, self.table[task_id].part(part_id).title))
             unfinished = isinstance(error, ProbeFailed) and error.outcome.error_type == "NotImplementedError"
             result.status = "not implemented" if unfinished else "failed"
         self.results.setdefault((task_id, part_id), []).append(result)

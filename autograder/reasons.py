@@ -44,6 +44,11 @@ def reason(outcome: Outcome) -> tuple[str, str]:
     return error, outcome.message.removeprefix(f"{error}: ")
 
 
+def printable(text: str) -> str:
+    """Return text without control characters and marks that turn it round, line ends apart: for any terminal and page."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
+
+
 def verified_place(where: str | None, folder: Path) -> str:
     """Return "file:line" when a submission has that line, else ""."""
     found = re.fullmatch(r"([A-Za-z_]\w{0,60}\.py):(\d{1,6})", where or "", re.ASCII)
