@@ -45,7 +45,7 @@ def reason(outcome: Outcome) -> tuple[str, str]:
 
 
 def printable(text: str) -> str:
-    """Return text without control characters and marks that turn it round, line ends apart: for any terminal and page."""
+    """Return text without control characters and marks that turn it round, but with its line ends."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
 
 

@@ -59,6 +59,12 @@ class FakeHead(_Fake):
         nn.Module.__init__(self)
         self.num_classes, self.in_channels, self.stem_channels = num_classes, in_channels, stem_channels
         self.gain = nn.Parameter(torch.ones(()))
+        # The parts that the contract names: a detector may set their biases once more, which is right and changes
+        # nothing.
+        for name in ("stem_cls", "stem_box"):
+            setattr(self, name, nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()))
+        for name in ("pred_cls", "pred_box", "pred_ctr"):
+            setattr(self, name, nn.Conv2d(1, 1, 1))
 
     def forward(self, feats_per_fpn_level):
         """Return the next prepared triple."""

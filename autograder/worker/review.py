@@ -36,15 +36,17 @@ def review(folder: str) -> list:
         or "reaching" (nothing that a detector needs).
     """
     found = []
-    for path in sorted(Path(folder).glob("*.py")):
+    # What the submission brings along is its own work, whatever its name.
+    modules = {path.stem for path in Path(folder).iterdir()}
+    for path in sorted(Path(folder).rglob("*.py")):
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue  # a file that Python cannot read is not run either
-        own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))} | modules
         for node in ast.walk(tree):
             for kind, name in _remarkable(node, own):
-                found.append([path.name[:100], getattr(node, "lineno", 1), kind, name[:100]])
+                found.append([path.relative_to(folder).as_posix()[-100:], getattr(node, "lineno", 1), kind, name[:100]])
     unique = sorted({tuple(flag) for flag in found})
     return [list(flag) for flag in unique[:_LIMIT]]
 
@@ -53,18 +55,19 @@ def _remarkable(node: ast.AST, own: set[str]):
     """Yield (kind, name) for one node of the tree."""
     if isinstance(node, ast.Import):
         for alias in node.names:
-            yield from _module(alias.name)
+            if alias.name.partition(".")[0] not in own:
+                yield from _module(alias.name)
     elif isinstance(node, ast.ImportFrom):
         module = node.module or ""
+        if node.level or module.partition(".")[0] in own:
+            return
         yield from _module(module)
-        # `from common import nms` is the student's own.
-        if module not in ("common", "one_stage_detector"):
-            for alias in node.names:
-                yield from _module(f"{module}.{alias.name}")
-                if alias.name in _READY_MADE:
-                    yield "ready-made", f"{module}.{alias.name}"
+        for alias in node.names:
+            yield from _module(f"{module}.{alias.name}")
+            if alias.name in _READY_MADE:
+                yield "ready-made", f"{module}.{alias.name}"
     elif isinstance(node, ast.Attribute):
-        if node.attr in _READY_MADE and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "common")):
+        if node.attr in _READY_MADE and _root(node) not in own | {"self", "cls"}:
             yield "ready-made", ast.unparse(node)[-100:]
         elif node.attr in _ATTRIBUTES:
             yield "reaching", node.attr
@@ -73,6 +76,13 @@ def _remarkable(node: ast.AST, own: set[str]):
             yield "reaching", node.id
     elif isinstance(node, ast.Constant) and node.value in _LOOKED_UP:
         yield "ready-made", node.value
+
+
+def _root(node: ast.AST) -> str:
+    """Return the name that a chain of attributes begins with."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _module(name: str):

@@ -139,7 +139,7 @@ def _replace(module: types.ModuleType, attribute: str, symbol: str, ask, fake: t
     def stub(*args, **kwargs):
         return ask(symbol, args, kwargs)
 
-    if isinstance(current, types.FunctionType) and not current.__code__.co_freevars:
+    if isinstance(current, types.FunctionType):
         # References taken at import (`from common import nms`, a default argument, a table of functions) hold the
         # function object, so its code is what has to change.
         def forward(*args, **kwargs):
@@ -149,7 +149,10 @@ def _replace(module: types.ModuleType, attribute: str, symbol: str, ask, fake: t
         names = tuple(f"__kit_symbol_{attribute}__" if name == "SYMBOL" else name for name in names)
         current.__globals__["__kit_ask__"] = ask
         current.__globals__[f"__kit_symbol_{attribute}__"] = symbol
-        current.__code__ = forward.__code__.replace(co_names=names)
+        # A closure's code has to name as many free variables as it holds, used or not (0x40: it would hold none).
+        free = current.__code__.co_freevars
+        flags = forward.__code__.co_flags & ~0x40 if free else forward.__code__.co_flags
+        current.__code__ = forward.__code__.replace(co_names=names, co_freevars=free, co_flags=flags)
         current.__defaults__ = None
         current.__kwdefaults__ = None
         return

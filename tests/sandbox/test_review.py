@@ -1,10 +1,12 @@
 """Flags: what a person should look at, found without running anything."""
 
+import shutil
+
 import pytest
 
 from autograder.flags import find_flags
 from autograder.limits import Limits
-from autograder.tasks import ROOT
+from autograder.tasks import FILES, ROOT
 from autograder.worker.review import review
 
 # One line of source and what it is flagged as.
@@ -56,8 +58,25 @@ def test_ordinary_line_is_not_flagged(tmp_path, source):
     assert review(write(tmp_path, source)) == []
 
 
-def test_solutions_have_no_flag():
-    assert review(str(ROOT / "solutions")) == []
+def test_own_package_may_have_its_own_nms(tmp_path):
+    package = tmp_path / "mydet" / "ops"
+    package.mkdir(parents=True)
+    (package / "boxes.py").write_text("def nms(boxes, scores, iou_threshold):\n    return boxes\n")
+    (package / "__init__.py").write_text("from .boxes import nms\n")
+    source = "import mydet.ops\nfrom mydet.ops import nms as quick\nx = mydet.ops.nms(b, s, 0.5)\n"
+    assert review(write(tmp_path, source)) == []
+
+
+def test_own_package_is_read_as_well(tmp_path):
+    (tmp_path / "mydet").mkdir()
+    (tmp_path / "mydet" / "boxes.py").write_text("from torchvision.ops import nms\n")
+    assert review(write(tmp_path, "x = 1")) == [["mydet/boxes.py", 1, "ready-made", "torchvision.ops.nms"]]
+
+
+def test_solutions_have_no_flag(tmp_path):
+    for name in FILES:
+        shutil.copy(ROOT / "solutions" / name, tmp_path)
+    assert review(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
