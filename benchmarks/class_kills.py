@@ -68,7 +68,7 @@ def main():
         while kills < args.kills:
             process = start(place / "class", out, options, resume=kills > 0)
             try:
-                process.wait(timeout=generator.uniform(0, 2 * seconds / args.kills))
+                process.wait(timeout=generator.uniform(0, 1.5 * seconds / args.kills))
                 break  # the class was done before the last kill
             except subprocess.TimeoutExpired:
                 process.kill()
