@@ -14,6 +14,7 @@ from autograder.sandbox import Outcome, Worker
 from autograder.tasks import FILES, ROOT
 from tools.hostile import Marks
 
+ENVIRONMENT = "FCOS_SECRET_OF_THE_GRADER"  # set before the graders start, or /proc would not show it
 _NUMBER = re.compile(r"\d+\.\d{5,}(?:e[+-]?\d+)?")
 
 
@@ -47,7 +48,7 @@ class Canary:
             text: of a report, a message, a log.
             own_code: of the submission; lines that it shares with the solutions are no secret to it.
         """
-        found = [self.word] if self.word in text else []
+        found = [word for word in (self.word, os.environ.get(ENVIRONMENT)) if word and word in text]
         # Sixteen digits that agree are no accident: a submission prints what it got in full.
         tokens = {float(token) for token in _NUMBER.findall(text)}
         found += [f"hidden value {value!r}" for value in tokens & (self._numbers - self._public)]
@@ -102,11 +103,7 @@ def watching(worker: WatchedWorker) -> Iterator[Canary]:
         canary.learn(case, hidden=True)
         return case
 
-    with (
-        mock.patch("autograder.plugin.load_case", load),
-        mock.patch("autograder.oracle.make_case", make),
-        mock.patch.dict(os.environ, {"FCOS_SECRET_OF_THE_GRADER": canary.word}),
-    ):
+    with mock.patch("autograder.plugin.load_case", load), mock.patch("autograder.oracle.make_case", make):
         yield canary
 
 

@@ -5,16 +5,20 @@ import html
 import io
 import json
 import multiprocessing
+import os
+import secrets
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest import mock
 
 import psutil
 
 from autograder.errors import KitError
 from autograder.isolation import LEVELS, choose_level
 from autograder.tasks import TaskTable, load_tasks
+from tools.canary import ENVIRONMENT
 from tools.hostile import Fixture, Marks, build, load_fixtures
 
 
@@ -149,7 +153,7 @@ def verify(isolation: str | None = None, jobs: int = 2, names: set[str] | None =
     Args:
         isolation: a level that has to be had; None for the strongest that can.
         jobs: processes that grade at the same time.
-        names: of fixtures; None for all.
+        names: of fixtures, also of such that the level does not stop; None for all that it should.
         on_pair: called with each `Pair` as it ends.
 
     Returns:
@@ -166,10 +170,14 @@ def verify(isolation: str | None = None, jobs: int = 2, names: set[str] | None =
     chosen = [
         fixture
         for fixture in fixtures
-        if LEVELS.index(level) <= LEVELS.index(fixture.level) and (names is None or fixture.name in names)
+        if (fixture.name in names if names else LEVELS.index(level) <= LEVELS.index(fixture.level))
     ]
     pairs = []
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    secret = {ENVIRONMENT: f"secret-{secrets.token_hex(8)}"}
+    with (
+        mock.patch.dict(os.environ, secret),
+        ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
         for pair in pool.map(grade_pair, chosen, [level] * len(chosen)):
             pairs.append(pair)
             if on_pair is not None:
@@ -199,7 +207,11 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
-    """Grade, print a line for each pair and the figures; the exit code is 1 when anything went wrong."""
+    """Grade, print a line for each pair and the figures; the exit code is 1 when anything went wrong.
+
+    Args:
+        args: with `json`; `isolation`, `jobs` and `fixture` are optional, as `configure` adds them.
+    """
     from rich.console import Console
     from rich.markup import escape
 
@@ -214,8 +226,8 @@ def run(args) -> int:
             color, verdict = ("green", "ok") if one.is_clean else ("red", "; ".join(faults))
             console.print(f"{pair.name:34} {kind:8} [{color}]{escape(verdict[:500])}[/]")
 
-    names = set(args.fixture) if args.fixture else None
-    level, pairs = verify(args.isolation, args.jobs, names, show)
+    names = set(getattr(args, "fixture", None) or ()) or None
+    level, pairs = verify(getattr(args, "isolation", None), getattr(args, "jobs", None) or 2, names, show)
     counts = {"isolation": level, **figures(pairs)}
     console.print("\n" + "   ".join(f"{name} {value}" for name, value in counts.items()))
     if args.json:
