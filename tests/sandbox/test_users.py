@@ -1,4 +1,4 @@
-"""The level `uid`: another user, for root where namespaces are refused.
+"""The level `uid`, which is root's, and the level `bubblewrap` for an ordinary user who grades.
 
 Where root's own home holds the interpreter, nobody else can run it. Then these tests open the way to it, in a mount
 namespace of their own, so that nothing changes on the machine.
@@ -49,11 +49,11 @@ folder = Path(tempfile.mkdtemp()) / "submission"
 folder.mkdir()
 folder.chmod(0o700)
 (folder / "common.py").write_text(SOURCE)
-level, warning = choose_level("uid")
+level, warning = choose_level(sys.argv[1])
 request = {"folder": str(folder), "modules": ["common"], "replaced": [], "forbidden": [], "probe": "call"}
 with Worker(level, folder, warning) as worker:
     outcome = worker.run({**request, "inputs": {"function": "f", "arguments": {}}}, Limits(seconds=60))
-print(json.dumps({"warning": warning, "status": outcome.status, "message": outcome.message, "value": outcome.value}))
+print(json.dumps({"warning": warning, "grader": os.getuid(), "status": outcome.status, "message": outcome.message, "value": outcome.value}))
 """
 ATTACKS = """
 import json, sys
@@ -68,10 +68,12 @@ print(json.dumps({"level": level, "runs": runs}))
 
 @pytest.fixture(scope="module")
 def run_reachable(tmp_path_factory):
-    """Function (code, arguments) -> what it printed as JSON, where every user can reach the interpreter."""
+    """Function (code, arguments, user) -> what it printed as JSON, where every user can reach the interpreter."""
 
-    def run(code, *arguments):
+    def run(code, *arguments, user=None):
         command = [sys.executable, "-c", code, *arguments]
+        if user is not None:
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
         closed = [path for path in reversed(Path(mounts.interpreter()).parents) if not path.stat().st_mode & 0o001]
         if closed:
             aside = tmp_path_factory.mktemp("closed")
@@ -94,7 +96,11 @@ def run_reachable(tmp_path_factory):
                 *command,
             ]
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            command,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": "/tmp"},
         )
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.splitlines()[-1])
@@ -104,7 +110,7 @@ def run_reachable(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(run_reachable):
-    return run_reachable(LOOK_AROUND)
+    return run_reachable(LOOK_AROUND, "uid")
 
 
 def test_submission_runs_as_a_user_who_owns_nothing(found):
@@ -115,6 +121,14 @@ def test_submission_runs_as_a_user_who_owns_nothing(found):
     assert inside["readable"] == []
     assert inside["root again"] is False
     assert inside["folder"].startswith("/tmp/kit-worker-")
+
+
+def test_ordinary_user_can_grade_in_bubblewrap(run_reachable):
+    found = run_reachable(LOOK_AROUND, "bubblewrap", user=61001)
+    assert (found["grader"], found["warning"], found["status"]) == (61001, "", "ok")
+    inside = json.loads(found["value"])
+    assert (inside["uid"], inside["groups"], inside["root again"]) == (65534, [], False)
+    assert inside["folder"] == "/submission/common.py"
 
 
 def test_solutions_that_everybody_can_read_are_a_warning(found):
