@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torchvision.models.feature_extraction
@@ -48,7 +49,7 @@ def serve(control_fd: int, scratch: list[str]) -> None:
     torch.set_num_threads(1)
     _warm_up()
     for folder in scratch:
-        _empty(folder)  # torch makes folders of its own, and every probe is to find the same
+        _empty(folder, _ways_to_mounts())  # torch makes folders of its own, and every probe is to find the same
     control.send(json.dumps({"ready": True, "restricts": can_restrict()}).encode())
     with offline_models():
         _serve_probes(control, scratch)
@@ -63,6 +64,7 @@ def _warm_up() -> None:
 
 
 def _serve_probes(control: socket.socket, scratch: list[str]) -> None:
+    kept = _ways_to_mounts()
     while True:
         message, fds, _, _ = socket.recv_fds(control, 1 << 16, 2)
         if not message:
@@ -79,7 +81,7 @@ def _serve_probes(control: socket.socket, scratch: list[str]) -> None:
         for fd in fds:
             os.close(fd)
         status = _wait(pid, control)
-        clean = _reap_all() and all(_empty(folder) for folder in scratch)
+        clean = _reap_all() and all(_empty(folder, kept) for folder in scratch)
         control.send(json.dumps({"status": status, "cpu": _cpu_of_children() - used, "clean": clean}).encode())
 
 
@@ -163,11 +165,24 @@ def _reap_all(seconds: float = 2.0) -> bool:
     return False
 
 
-def _empty(folder: str) -> bool:
+def _ways_to_mounts() -> set[str]:
+    """Every mount point and the folders above it: the interpreter or the kit may be mounted below a scratch folder."""
+    try:
+        with open("/proc/self/mountinfo") as mounts:
+            points = [Path(line.split()[4]) for line in mounts]
+    except OSError:
+        return set()
+    return {str(folder) for point in points for folder in (point, *point.parents)}
+
+
+def _empty(folder: str, kept: set[str]) -> bool:
     """Remove what a probe wrote; False when something resists, and then the whole worker has to go."""
     try:
         for entry in list(os.scandir(folder)):
-            if entry.is_dir(follow_symlinks=False):
+            if entry.path in kept:
+                if not os.path.ismount(entry.path) and not _empty(entry.path, kept):
+                    return False
+            elif entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
