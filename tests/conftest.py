@@ -4,5 +4,5 @@ import signal
 
 
 def pytest_configure(config):
-    """Let Ctrl-C arrive: a runner in the background starts its children with SIGINT ignored, and they would inherit it."""
+    """Let Ctrl-C arrive: a runner in the background starts its children with SIGINT ignored, and they inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
