@@ -28,13 +28,14 @@ class Run:
 
     Attributes:
         gained: points above what its honest part deserves.
-        lost: points below that.
+        lost: points below that, and what the results say about them.
         leaks: secrets that appeared in results, reports or messages.
         problems: everything else that must not be: a task missing from the results, a trace on the machine.
     """
 
     gained: int = 0
     lost: int = 0
+    lost_because: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -118,7 +119,10 @@ def _check_points(fixture: Fixture, kind: str, table: TaskTable, results: dict, 
         if kind == "hostile":
             deserved = fixture.deserves.get(task, 0 if task in fixture.removes else deserved)
         run.gained += max(0, points.get(task, 0) - deserved)
-        run.lost += max(0, deserved - points.get(task, 0))
+        if points.get(task, 0) < deserved:
+            run.lost += deserved - points.get(task, 0)
+            reasons = {part["message"] for row in results["tasks"] if row["id"] == task for part in row["parts"]}
+            run.lost_because.append(f"{task}: {'; '.join(sorted(filter(None, reasons)))[:500]}")
 
 
 def _check_words(fixture: Fixture, results: dict, run: Run) -> None:
@@ -222,6 +226,7 @@ def run(args) -> int:
     def show(pair: Pair) -> None:
         for kind, one in (("hostile", pair.hostile), ("twin", pair.twin)):
             faults = [f"gained {one.gained}"] * bool(one.gained) + [f"lost {one.lost}"] * bool(one.lost)
+            faults += [f"({reason})" for reason in one.lost_because]
             faults += [f"leaked {leak}" for leak in one.leaks] + one.problems
             color, verdict = ("green", "ok") if one.is_clean else ("red", "; ".join(faults))
             console.print(f"{pair.name:34} {kind:8} [{color}]{escape(verdict[:500])}[/]")

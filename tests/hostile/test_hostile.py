@@ -23,13 +23,13 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
 def test_hostile_submission_gains_nothing_and_leaks_nothing(pairs, name):
     run = pairs[name].hostile
-    assert (run.gained, run.lost, run.leaks, run.problems) == (0, 0, [], [])
+    assert (run.gained, run.lost_because, run.leaks, run.problems) == (0, [], [], [])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_honest_twin_right_after_it_gets_full_marks(pairs, name):
     run = pairs[name].twin
-    assert (run.gained, run.lost, run.leaks, run.problems) == (0, 0, [], [])
+    assert (run.gained, run.lost_because, run.leaks, run.problems) == (0, [], [], [])
 
 
 def test_every_threat_has_a_fixture():
@@ -53,6 +53,6 @@ def test_leak_is_noticed():
 def test_missing_task_is_noticed():
     fixture = load_fixture(FIXTURES / "01-search-solution.py")
     run = Run()
-    _check_points(fixture, "twin", _table_for(fixture), {"tasks": [{"id": "2.3", "points": 6}]}, run)
+    _check_points(fixture, "twin", _table_for(fixture), {"tasks": [{"id": "2.3", "points": 6, "parts": []}]}, run)
     assert run.problems == ["not in the results: 2.4"]
     assert run.lost == 6
