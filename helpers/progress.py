@@ -14,7 +14,14 @@ def progress_bar(*args, **options):
     """
     from tqdm import tqdm
 
-    if "ipykernel" in sys.modules:
+    if _in_notebook():
         # A notebook shows stderr as if something had gone wrong, and breaks long lines.
         options = {"file": sys.stdout, "mininterval": 0.5, "ncols": 100, **options}
     return tqdm(*args, **{"mininterval": 0.5 if sys.stderr.isatty() else 30, **options})
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's kernel; that somebody imported ipykernel does not make it one."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return hasattr(shell, "kernel")
