@@ -1,6 +1,8 @@
 """Compares what a submission returned with what is right, and says in words what is different."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +32,35 @@ class Mismatch(AssertionError):
     def __init__(self, problem: str, detail: str = "", hint: str = ""):
         super().__init__(": ".join(text for text in (problem, detail) if text) + (f". {hint}" if hint else ""))
         self.problem, self.detail, self.hint = problem, detail, hint
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How near a comparison came to its tolerance.
+
+    Attributes:
+        what: name of the value.
+        tolerance: that was allowed.
+        excess: the largest error in units of what was allowed: above 1 is wrong.
+    """
+
+    what: str
+    tolerance: Tolerance
+    excess: float
+
+
+_margins: ContextVar[list[Margin] | None] = ContextVar("margins", default=None)
+
+
+@contextmanager
+def measured() -> Iterator[list[Margin]]:
+    """Collect the margins of all comparisons made inside the context; `kit verify` sets tolerances by them."""
+    margins: list[Margin] = []
+    token = _margins.set(margins)
+    try:
+        yield margins
+    finally:
+        _margins.reset(token)
 
 
 # Known mistakes, computed when asked for: what to tell the student, and the answer which that mistake leads to.
@@ -63,12 +94,13 @@ def assert_matches(
 
 def diagnose(received, mistakes: Mistakes, tolerance: Tolerance) -> str:
     """Return the hint of the first known mistake that leads to what was received, or ""."""
-    for hint, prediction in mistakes():
-        try:
-            _compare(received, prediction, "", tolerance)
-        except Mismatch:
-            continue
-        return hint
+    with measured():  # these comparisons decide nothing
+        for hint, prediction in mistakes():
+            try:
+                _compare(received, prediction, "", tolerance)
+            except Mismatch:
+                continue
+            return hint
     return ""
 
 
@@ -97,26 +129,30 @@ def _compare(received, expected, what: str, tolerance: Tolerance) -> None:
 
 def compare_tensor(received, expected: torch.Tensor, what: str, tolerance: Tolerance) -> None:
     """Require that one tensor agrees with another; see `assert_matches`."""
+    kind = "floats" if expected.is_floating_point() else str(expected.dtype).removeprefix("torch.")
+    wanted = f"expected {tuple(expected.shape)} {kind}"
     if not isinstance(received, torch.Tensor):
-        raise Mismatch(f"{what} is a {_kind(received)}", f"expected a tensor of shape {_shape(expected)}")
+        raise Mismatch(f"{what} is a {_kind(received)}", wanted)
+    both = f"{wanted}, received {tuple(received.shape)} {str(received.dtype).removeprefix('torch.')}"
     if received.shape != expected.shape:
-        raise Mismatch(f"{what} has the wrong shape", f"expected {_shape(expected)}, received {_shape(received)}")
-    if expected.is_floating_point() and not received.is_floating_point():
-        raise Mismatch(f"{what} has the wrong dtype", f"expected floating point numbers, received {received.dtype}")
+        raise Mismatch(f"{what} has the wrong shape", both)
+    if received.is_floating_point() != expected.is_floating_point():
+        raise Mismatch(f"{what} has the wrong dtype", both)
     received, expected = received.to(torch.float64), expected.to(torch.float64)
     if received.numel() == 0:
         return
     bad = ~torch.isfinite(received) & torch.isfinite(expected)
     if bad.any():
         index = _index(bad.flatten().int().argmax(), expected)
-        raise Mismatch(f"{what} is not finite", f"{int(bad.sum())} of {bad.numel()} values, the first at {index}")
-    excess = tolerance.excess(received, expected)
-    if not (excess <= 1).all():
-        worst = excess.nan_to_num(torch.inf).argmax()
-        wrong = int((~(excess <= 1)).sum())
+        raise Mismatch(f"{what} is not finite", f"{both}; {int(bad.sum())} of {bad.numel()}, the first at {index}")
+    excess = tolerance.excess(received, expected).nan_to_num(torch.inf).masked_fill(received == expected, 0)
+    worst = excess.argmax()
+    if (margins := _margins.get()) is not None:
+        margins.append(Margin(what, tolerance, float(excess.max())))
+    if excess.max() > 1:
         raise Mismatch(
             f"{what} has wrong values",
-            f"{wrong} of {excess.numel()} differ; the worst at {_index(worst, expected)}: "
+            f"{both}; {int((excess > 1).sum())} of {excess.numel()} differ, the worst at {_index(worst, expected)}: "
             f"expected {expected.flatten()[worst]:.6g}, received {received.flatten()[worst]:.6g}",
         )
 
@@ -134,10 +170,6 @@ def _kind(value) -> str:
 
 def _keys(mapping: dict) -> str:
     return ", ".join(str(key) for key in mapping) or "none"
-
-
-def _shape(tensor: torch.Tensor) -> str:
-    return str(tuple(tensor.shape))
 
 
 def _index(flat, tensor: torch.Tensor) -> str:

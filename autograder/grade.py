@@ -104,8 +104,8 @@ def grade(
                     f"--confcutdir={GRADED.parent}",
                     *("-c", str(GRADED.parent / "pytest.ini")),
                     *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:terminal", "-p", "no:logging"),
-                    # This plugin collects garbage twice when a session ends: half a second that every check would wait.
-                    *("-p", "no:unraisableexception"),
+                    # These collect garbage when a session ends: half a second that every check would wait.
+                    *("-p", "no:unraisableexception", "-p", "no:threadexception"),
                     *("-p", "no:faulthandler", "-p", "no:timeout", "-p", "no:anyio", "-p", "no:hypothesispytest"),
                     "--capture=no",
                 ],

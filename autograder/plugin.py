@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from autograder.case import FOLDER, load_case
+from autograder.case import FOLDER, Case, load_case
 from autograder.compare import Mismatch
 from autograder.errors import KitError
 from autograder.reasons import printable
 from autograder.sandbox import Worker
-from autograder.session import GradedSubmission, ProbeFailed, submission_seed
+from autograder.session import GradedSubmission, NotYet, ProbeFailed, submission_seed
 from autograder.tasks import TaskTable
 
 
@@ -74,6 +74,8 @@ class Grading:
     on_result: Callable[[str, str, TestResult], None] | None = None
     defect: KitError | None = None
     notes: list[str] = field(default_factory=list)
+    _cases: dict[str, Case] = field(default_factory=dict)
+    _outcomes: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.seed = submission_seed(self.folder)
@@ -86,6 +88,12 @@ class Grading:
     def pytest_collection_modifyitems(self, config, items):
         """Keep the tests that were asked for, in the order of the table."""
         order = {task.id: i for i, task in enumerate(self.table.graded)}
+        asked = set(order) if self.tasks is None else self.tasks & set(order)
+        if not self.public_only:
+            # A task that trains has to know which of the tasks that it builds on have lost points.
+            asked |= {
+                need for task_id in asked if not self.table[task_id].symbols for need in self.table[task_id].needs
+            }
         kept, dropped = [], []
         for item in items:
             marker = item.get_closest_marker("task")
@@ -98,23 +106,40 @@ class Grading:
                 raise pytest.UsageError(f"{item.nodeid}: task {task_id} has no part {part_id!r}") from None
             if part.hidden != _is_hidden(item):
                 raise pytest.UsageError(f"{item.nodeid}: part {part_id!r} of task {task_id} is in the other folder")
-            wanted = task_id in order and (self.tasks is None or task_id in self.tasks)
+            wanted = task_id in order and task_id in asked
             (kept if wanted and not (self.public_only and part.hidden) else dropped).append(item)
+
         # Hidden tests last: what a submission learns from their inputs can then reach no message that students see.
-        items[:] = sorted(kept, key=lambda item: (_is_hidden(item), order[item.get_closest_marker("task").args[0]]))
+        # Then always the same order, whatever a plugin has made of it: of several failing tests the first is reported.
+        def place(item):
+            task_id, _ = item.get_closest_marker("task").args
+            return _is_hidden(item), order[task_id], *item.location[:2], item.name
+
+        items[:] = sorted(kept, key=place)
         config.hook.pytest_deselected(items=dropped)
 
     @pytest.fixture
     def submission(self, request) -> GradedSubmission:
         """The submission under grading, for the test's task."""
-        task_id, _ = request.node.get_closest_marker("task").args
-        return GradedSubmission(self.folder, self.worker, self.table, self.table[task_id], self.upstream)
+        task = self.table[request.node.get_closest_marker("task").args[0]]
+        lost = {need: self._not_implemented(need) for need in task.needs if self._lost_points(need)}
+        return GradedSubmission(self.folder, self.worker, self.table, task, self.upstream, lost, self._outcomes)
+
+    def _lost_points(self, task_id: str) -> bool:
+        return any(not result.passed for result in self._results_of(task_id))
+
+    def _not_implemented(self, task_id: str) -> bool:
+        """Whether every test that fails says so."""
+        return all(result.passed or result.status == "not implemented" for result in self._results_of(task_id))
+
+    def _results_of(self, task_id: str) -> list[TestResult]:
+        return [result for (task, _), results in self.results.items() if task == task_id for result in results]
 
     @pytest.fixture
     def reference(self, request):
         """Function name -> stored case, from the folder of the test's own visibility."""
         folder = FOLDER / ("hidden" if _is_hidden(request.node) else "public")
-        return lambda name: load_case(folder / f"{name}.safetensors")
+        return lambda name: self._case(name, lambda: load_case(folder / f"{name}.safetensors"))
 
     @pytest.fixture
     def fresh(self):
@@ -130,7 +155,13 @@ class Grading:
             except Exception as error:  # no submission takes part here, so this must not cost a student points
                 raise KitError(f"the case {name} cannot be made: {type(error).__name__}: {error}") from error
 
-        return build
+        return lambda name: self._case(name, lambda: build(name))
+
+    def _case(self, name: str, make: Callable) -> Case:
+        """Return a case; the tests of several parts that ask for the same one share it, and one run of its probe."""
+        if name not in self._cases:
+            self._cases[name] = make()
+        return self._cases[name]
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item, call):
@@ -146,23 +177,42 @@ class Grading:
             error = call.excinfo.value
             if isinstance(error, KitError):
                 self.defect = self.defect or error
-            result.message = printable(_explain(error, hidden, self.table[task_id].part(part_id).title))
-            unfinished = isinstance(error, ProbeFailed) and error.outcome.error_type == "NotImplementedError"
-            result.status = "not implemented" if unfinished else "failed"
+            if hidden:
+                message = _explain_hidden(error, self.table[task_id].part(part_id).title)
+            else:
+                message = _explain_public(error, task_id, item.function.__doc__ or "")
+            result.message = printable(message)
+            result.status = "not implemented" if _is_unfinished(error) else "failed"
         self.results.setdefault((task_id, part_id), []).append(result)
         if self.on_result is not None:
             self.on_result(task_id, part_id, result)
+
+
+def _is_unfinished(error: BaseException) -> bool:
+    if isinstance(error, ProbeFailed):
+        return error.outcome.error_type == "NotImplementedError"
+    return isinstance(error, NotYet)
 
 
 def _is_hidden(item) -> bool:
     return item.path.parent.name == "hidden"
 
 
-def _explain(error: BaseException, hidden: bool, behaviour: str) -> str:
-    """Say why a test failed; of a hidden test only the behaviour and the kind of problem."""
-    if not isinstance(error, Mismatch):
-        # An answer of a form that no probe gives: frames can be forged, and a skip raised here must not pass either.
-        return f"{behaviour}: the answer could not be read ({type(error).__name__})"
-    if not hidden:
-        return str(error)
-    return f"{behaviour}: {error.problem}" + (f". {error.hint}" if error.hint else "")
+def _explain_public(error: BaseException, task_id: str, asked: str) -> str:
+    """Say which task failed, what was asked, and what came."""
+    asked = asked.strip().partition("\n")[0].rstrip(".")
+    return f'Task {task_id}, "{asked}": {_problem(error) or error}'
+
+
+def _explain_hidden(error: BaseException, behaviour: str) -> str:
+    """Say which behaviour is wrong and what kind of problem it is, without a value."""
+    problem = _problem(error) or error.problem + (f". {error.hint}" if error.hint else "")
+    return f"{behaviour}: {problem}"
+
+
+def _problem(error: BaseException) -> str:
+    """Say what is wrong when no graded test has said it."""
+    if isinstance(error, Mismatch):
+        return ""
+    # An answer of a form that no probe gives: frames can be forged, and a skip raised here must not pass either.
+    return f"the answer could not be read ({type(error).__name__})"

@@ -1,7 +1,7 @@
 """A submission as graded tests see it: `submission.run(case)` gives what it returns, or raises what went wrong."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autograder.compare import Mismatch
@@ -9,6 +9,8 @@ from autograder.reasons import reason, verified_place
 from autograder.sandbox import Limits, Outcome, Worker
 from autograder.tasks import FILES, Task, TaskTable
 from autograder.worker.fakes import FAKES
+
+MAX_ANSWERED = 2  # parts of a training that are not the submission's own, see `GradedSubmission`
 
 
 class ProbeFailed(Mismatch):
@@ -23,6 +25,10 @@ class ProbeFailed(Mismatch):
         self.problem = problem + place
 
 
+class NotYet(Mismatch):
+    """The task trains parts that are not implemented yet."""
+
+
 @dataclass
 class GradedSubmission:
     """One submission, while one task is graded.
@@ -33,7 +39,9 @@ class GradedSubmission:
         table: of tasks.
         task: that is graded now.
         upstream: answers calls of other tasks' functions; None on a student's machine, where the student's own are
-        used.
+            used.
+        lost: {id: whether it is not implemented} of the tasks that this one builds on and that have lost points.
+        outcomes: of the probes that have run; tests of several parts share them.
     """
 
     folder: Path
@@ -41,13 +49,14 @@ class GradedSubmission:
     table: TaskTable
     task: Task
     upstream: object = None
+    lost: dict[str, bool] = field(default_factory=dict)
+    outcomes: dict = field(default_factory=dict)
 
-    def run(self, case, seconds: float | None = None):
-        """Run a case's probe on the submission.
+    def run(self, case):
+        """Run a case's probe on the submission, once for all tests that ask.
 
         Args:
             case: probe and inputs.
-            seconds: wall clock; by default the task's.
 
         Returns:
             What the probe returned: plain values and tensors.
@@ -55,28 +64,59 @@ class GradedSubmission:
         Raises:
             ProbeFailed: there was no answer.
         """
-        outcome = self.outcome(case, seconds)
+        key = (self.task.id, id(case))
+        if key not in self.outcomes:
+            # The case is kept beside its outcome, so that no other case gets its id.
+            self.outcomes[key] = (case, self.outcome(case))
+        return self.value_of(self.outcomes[key][1])
+
+    def value_of(self, outcome: Outcome):
+        """Return what a probe returned; `ProbeFailed` when it gave no answer."""
         if outcome.status != "ok":
             raise ProbeFailed(outcome, self.folder)
         return outcome.value
 
     def outcome(self, case, seconds: float | None = None) -> Outcome:
-        """Run a case's probe and return its outcome, whatever it is."""
-        module = self.task.file.removesuffix(".py")
-        symbols = self.table.symbols_outside(self.task)
+        """Run a case's probe and return its outcome, whatever it is.
+
+        Args:
+            case: probe and inputs.
+            seconds: wall clock; by default the task's.
+
+        Raises:
+            Mismatch: the task trains what other tasks have built, and too much of that is missing.
+        """
+        trains = not self.task.symbols
+        symbols = self._symbols_charged_elsewhere() if trains else self.table.symbols_outside(self.task)
         if self.upstream is None:
             symbols = tuple(symbol for symbol in symbols if symbol in FAKES)  # nobody here knows the functions' answers
-        replaced = symbols if self.task.symbols else ()  # a task without functions of its own uses the submission's
+        files = FILES if trains else (self.task.file,)
         request = {
             "folder": str(self.folder),
-            "modules": [module] if self.task.symbols else [name.removesuffix(".py") for name in FILES],
-            "replaced": [*replaced],
+            "modules": [name.removesuffix(".py") for name in files],
+            "replaced": [*symbols],
             "forbidden": list(self.task.forbidden),
             "probe": case.probe,
             "inputs": case.inputs,
         }
         limits = Limits(seconds=seconds or self.task.seconds, memory_gib=self.table.memory_gib)
-        return self.worker.run(request, limits, self.upstream and self.upstream(replaced))
+        return self.worker.run(request, limits, self.upstream and self.upstream(symbols, trains))
+
+    def _symbols_charged_elsewhere(self) -> tuple[str, ...]:
+        """Symbols of needed tasks that have lost their points already, and of given ones: the reference answers them.
+
+        A mistake is charged once. But there must be something of the submission's own left to train.
+        """
+        unfinished = [task_id for task_id, not_implemented in self.lost.items() if not_implemented]
+        if unfinished:
+            raise NotYet(f"not implemented yet: it trains what {', '.join(unfinished)} ask for")
+        if len(self.lost) > MAX_ANSWERED:
+            raise Mismatch(
+                f"too many of the parts that are trained here lost points: {', '.join(self.lost)}; at most "
+                f"{MAX_ANSWERED} of them are answered by the reference"
+            )
+        needed = [self.table[task_id] for task_id in self.task.needs]
+        return tuple(symbol for task in needed if task.given or task.id in self.lost for symbol in task.symbols)
 
 
 def submission_seed(folder: Path) -> int:

@@ -13,9 +13,7 @@ from helpers.dataset import IMAGENET_MEAN, IMAGENET_STD, VOC2007DetectionTiny
 from helpers.sample import make_sample
 
 
-@case("hidden")
-def overfit(generator):
-    """A hundred steps on eight small images of the sample."""
+def _training(learning_rate):
     with tempfile.TemporaryDirectory() as folder:
         make_sample(folder, train=8, val=1)
         dataset = VOC2007DetectionTiny(folder, "train", image_size=96)
@@ -26,8 +24,20 @@ def overfit(generator):
         "gt_boxes": torch.stack(boxes),
         "iterations": 100,
         "batch_size": 4,
-        "learning_rate": 0.02,
+        "learning_rate": learning_rate,
     }
+
+
+@case("hidden")
+def overfit(generator):
+    """A hundred steps on eight small images of the sample."""
+    return _training(0.02)
+
+
+@case("hidden")
+def overfit_untrained(generator):
+    """The same without learning: the losses rise as the moving normaliser settles. What training is measured by."""
+    return _training(0.0)
 
 
 def configure(parser):

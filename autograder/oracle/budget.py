@@ -1,6 +1,6 @@
 """Bounds what the reference computes for a submission: it runs in the grader's process, on whatever arguments arrive.
 
-Every function that is answered has its rule here; a symbol without one (the classes, above all) is never answered.
+Every function that is answered has its rule here; a symbol without one (the networks, above all) is never answered.
 """
 
 import inspect
@@ -69,6 +69,15 @@ def _centerness(deltas) -> int:
     return deltas.numel()
 
 
+def _losses(images, gt_boxes, predictions) -> int:
+    _require_tensor(images, "images")
+    _require_tensor(gt_boxes, "gt_boxes")
+    values = [value for kind in predictions for value in kind.values()]
+    for value in values:
+        _require_tensor(value, "a prediction")
+    return images.numel() + sum(value.numel() for value in values) + images.numel() // 64 * (gt_boxes.numel() + 1)
+
+
 def _require_tensor(value, what: str) -> None:
     if not isinstance(value, torch.Tensor) or value.dim() == 0:
         raise TypeError(f"{what} must be a tensor with rows, not {type(value).__name__}")
@@ -91,4 +100,5 @@ _WORK = {
         deltas, locations, stride
     ),
     "one_stage_detector.fcos_make_centerness_targets": _centerness,
+    "one_stage_detector.FCOS": _losses,
 }

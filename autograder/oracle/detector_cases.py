@@ -67,6 +67,22 @@ def match_borders(generator):
     return _match_call(256, 256, boxes)
 
 
+# Two boxes of 40 x 20 and 20 x 40 pixels, of equal area to the last bit, that overlap around (25, 20).
+_EQUAL_AREAS = [[10.0, 10.0, 50.0, 30.0, 3.0], [15.0, 4.0, 35.0, 44.0, 7.0]]
+
+
+@case("hidden")
+def match_equal_areas(generator):
+    """Two overlapping boxes of equal area."""
+    return _match_call(64, 96, torch.tensor(_EQUAL_AREAS))
+
+
+@case("hidden")
+def match_equal_areas_turned(generator):
+    """The same two boxes listed in the other order: with the case above, the two answers that are right."""
+    return _match_call(64, 96, torch.tensor(_EQUAL_AREAS[::-1]))
+
+
 # --- 3.1 losses
 
 
@@ -132,26 +148,25 @@ def eval_mode(generator):
 
 
 def _clear_of(boxes, iou_threshold, margin=2e-6):
-    """Whether no pair overlaps so nearly by the threshold that rounding could decide."""
+    """Whether no two boxes overlap so nearly by the threshold that rounding could decide."""
     boxes = boxes.double()
     sides = torch.minimum(boxes[:, None, 2:], boxes[:, 2:]) - torch.maximum(boxes[:, None, :2], boxes[:, :2])
     intersection = sides.clamp(min=0).prod(dim=2)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    iou = intersection / (areas[:, None] + areas - intersection)
+    iou = (intersection / (areas[:, None] + areas - intersection)).fill_diagonal_(0)  # of itself: always 1
     return bool(((iou - iou_threshold).abs() > margin).all())
 
 
-def _nms_call(generator, count, iou_threshold, height=200, width=300):
-    boxes = random_boxes(generator, count, height, width, smallest=30)
-    while count < 1000 and not _clear_of(boxes, iou_threshold):
-        boxes = random_boxes(generator, count, height, width, smallest=30)
-    return function_call(
-        "nms",
-        boxes=boxes,
-        # Distinct scores, so that the order is unique.
-        scores=(torch.randperm(count, generator=generator) + 0.5) / count,
-        iou_threshold=iou_threshold,
-    )
+def _nms_call(generator, count, iou_threshold):
+    boxes = random_boxes(generator, count, 200, 300, smallest=30)
+    while not _clear_of(boxes, iou_threshold):
+        boxes = random_boxes(generator, count, 200, 300, smallest=30)
+    return function_call("nms", boxes=boxes, scores=_distinct_scores(generator, count), iou_threshold=iou_threshold)
+
+
+def _distinct_scores(generator, count):
+    """(count,) scores in random order, no two alike, so that the order of the result is unique."""
+    return (torch.randperm(count, generator=generator) + 0.5) / count
 
 
 @case("public")
@@ -174,20 +189,26 @@ def nms_one_box(generator):
 
 @case("fresh")
 def nms_strict(generator):
-    """Four hundred boxes, low threshold."""
-    return _nms_call(generator, 400, 0.2)
+    """Two hundred boxes, low threshold."""
+    return _nms_call(generator, 200, 0.2)
 
 
 @case("fresh")
 def nms_usual(generator):
-    """Four hundred boxes, usual threshold."""
-    return _nms_call(generator, 400, 0.55)
+    """Two hundred boxes, usual threshold."""
+    return _nms_call(generator, 200, 0.55)
 
 
 @case("fresh")
 def nms_lenient(generator):
-    """Four hundred boxes, high threshold."""
-    return _nms_call(generator, 400, 0.85)
+    """Two hundred boxes, high threshold."""
+    return _nms_call(generator, 200, 0.85)
+
+
+@case("fresh")
+def nms_nothing_removed(generator):
+    """Threshold 1: no overlap is greater, so all stay, and a loop that waits for boxes to go never ends."""
+    return _nms_call(generator, 30, 1.0)
 
 
 @case("hidden")
@@ -207,8 +228,11 @@ def nms_just_above(generator):
 
 @case("fresh")
 def nms_large(generator):
-    """Five thousand boxes, of which about one in eight is kept."""
-    return _nms_call(generator, 5000, 0.5, height=1000, width=1000)
+    """Five thousand small boxes, of which about 3500 are kept: many rounds, and pairs by the million."""
+    sides = uniform(generator, 5000, 2, low=20, high=60)
+    corners = uniform(generator, 5000, 2) * (1000 - sides)
+    boxes = torch.cat([corners, corners + sides], dim=1)
+    return function_call("nms", boxes=boxes, scores=_distinct_scores(generator, 5000), iou_threshold=0.5)
 
 
 # --- 4.2 inference

@@ -51,14 +51,14 @@ class Patch:
     edits: tuple[dict, ...]
 
 
-def read_patches(path: Path, kind: str, fields: dict[str, type], table: TaskTable) -> list[Patch]:
+def read_patches(path: Path, kind: str, table: TaskTable, needed: tuple, optional: tuple = ()) -> list[Patch]:
     """Read the entries of one file.
 
     Args:
         path: of the TOML file.
         kind: name of the entries: "mutant", "variant" or "mistake".
-        fields: {name: type} of what an entry says beside its edits; those of type `str` must be there.
         table: to know the tasks.
+        needed, optional: names of what an entry says beside its edits.
 
     Raises:
         KitError: anything is not as described above; the message names file and line.
@@ -82,9 +82,8 @@ def read_patches(path: Path, kind: str, fields: dict[str, type], table: TaskTabl
         line = _line(text, rf"^\[\[{kind}\]\]", number)
         place = f"{path}:{line}"
         described = {key: value for key, value in entry.items() if key not in _EDIT_KEYS | {"edit"}}
-        wrong = [f"missing {key}" for key, wanted in fields.items() if wanted is str and key not in described]
-        wrong += [f"unknown key {key}" for key in described if key not in fields]
-        wrong += [f"{key} has the wrong type" for key, value in described.items() if not _fits(value, fields.get(key))]
+        wrong = [f"missing {key}" for key in needed if not isinstance(described.get(key), str)]
+        wrong += [f"unknown key {key}" for key in described if key not in (*needed, *optional)]
         if wrong:
             raise KitError(f"{place}: {wrong[0]}")
         if "edit" in entry and set(entry) & _EDIT_KEYS:
@@ -137,10 +136,6 @@ def write_files(files: dict[str, str], folder: Path) -> Path:
 def solution_texts(folder: Path) -> dict[str, str]:
     """Return {file name: text} of the files that a student hands in."""
     return {name: (folder / name).read_text(encoding="utf-8") for name in FILES}
-
-
-def _fits(value, wanted: type | None) -> bool:
-    return wanted is None or isinstance(value, wanted)
 
 
 def _form(edit: dict) -> str | None:

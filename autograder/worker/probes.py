@@ -7,7 +7,7 @@ The same probes, run there on the solutions in float64, give the expected values
 import torch
 from torch import nn
 
-from .fakes import FakeHead
+from .fakes import DetectorByRequest, FakeHead
 from .submission import SubmissionError
 
 PROBES = {}
@@ -250,7 +250,11 @@ def overfit(submission, num_classes, images, gt_boxes, iterations, batch_size, l
     images = (images / 255.0 - mean[:, None, None]) / std[:, None, None]
     gt_boxes = gt_boxes.float()
     torch.set_flush_denormal(True)  # tiny gradients would make the CPU many times slower
-    detector = submission.FCOS(num_classes=num_classes, fpn_channels=32, stem_channels=[32, 32])
+    if isinstance(submission.FCOS, type):
+        detector = submission.FCOS(num_classes=num_classes, fpn_channels=32, stem_channels=[32, 32])
+    else:  # its task has lost points already: the class was replaced by a function that asks the trusted side
+        head = submission.FCOSPredictionNetwork(num_classes, 32, [32, 32])
+        detector = DetectorByRequest(submission.DetectorBackboneWithFPN(32), head, submission.FCOS)
     detector.train()
     optimizer = torch.optim.SGD(detector.parameters(), lr=learning_rate, momentum=0.9)
     generator = torch.Generator().manual_seed(0)

@@ -1,9 +1,11 @@
 """Part 2, hidden: other stems and class counts, off-square maps, float64, background without a class column."""
 
 import pytest
+import torch
 
+from autograder.compare import Mismatch
 from autograder.plugin import task
-from autograder.rules import assert_call, assert_head_values
+from autograder.rules import assert_call, assert_head_values, assert_shapes
 
 
 @task("2.1", "stems")
@@ -30,6 +32,18 @@ def test_match_many_overlapping_boxes(submission, fresh):
 def test_match_edge_cases(submission, reference, name):
     """No box, only padding, boxes on the borders of the ranges."""
     assert_call(submission, reference(name), "matched boxes")
+
+
+@task("2.5", "edges")
+def test_match_boxes_of_equal_area(submission, reference):
+    """Where two boxes of one size overlap, either is right."""
+    case, other = reference("match_equal_areas"), reference("match_equal_areas_turned")
+    result = submission.run(case)
+    assert_shapes(result, case.expected, "matched boxes")
+    for level, rows in result.items():
+        rights = [(rows.double() == right[level]).all(dim=1) for right in (case.expected, other.expected)]
+        if not torch.logical_or(*rights).all():
+            raise Mismatch(f"matched boxes[{level!r}] holds a row that is neither of the two boxes that fit")
 
 
 @task("2.2", "general")

@@ -70,4 +70,4 @@ def test_eval_mode_hands_over_to_inference(submission, fresh):
 @task("3.2", "falls")
 def test_loss_falls_on_a_small_set(submission, reference):
     """About a hundred steps of training on a few images."""
-    assert_training_falls(submission, reference("overfit"))
+    assert_training_falls(submission, reference("overfit"), reference("overfit_untrained"))

@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from autograder.compare import Mismatch, Tolerance
+from autograder.oracle import solve
 from autograder.plugin import task
 from autograder.rules import EXACT, assert_call, assert_detections, sorted_detections
 
-# A vectorised NMS in plain PyTorch takes 1 to 3 times the reference, a double loop over pairs some thousand times.
+# Vectorised NMS in plain PyTorch takes 0.7 to 2 times the reference, two loops over lists of numbers about 8 times, two
+# loops over elements of tensors some hundred times.
 SPEED_FACTOR = 20
-SPEED_FLOOR_SECONDS = 5.0
 
 
 @task("4.1", "general")
-@pytest.mark.parametrize("name", ["nms_strict", "nms_usual", "nms_lenient"])
+@pytest.mark.parametrize("name", ["nms_strict", "nms_usual", "nms_lenient", "nms_nothing_removed"])
 def test_nms_of_hundreds_of_boxes(submission, fresh, name):
     """Exact order with low, usual and high thresholds."""
     assert_call(submission, fresh(name), "the kept indices", EXACT)
@@ -30,11 +31,20 @@ def test_nms_at_the_threshold(submission, reference, name):
 
 @task("4.1", "speed")
 def test_nms_of_thousands_of_boxes_is_fast(submission, fresh):
-    """5000 boxes within a multiple of the reference's time, both measured here, from outside."""
+    """5000 boxes within a multiple of the reference's time, both measured here, from outside, one after the other."""
+    case, small = fresh("nms_large"), fresh("nms_nothing_removed")
     started = time.monotonic()
-    case = fresh("nms_large")  # runs the reference
-    seconds = max(SPEED_FLOOR_SECONDS, SPEED_FACTOR * (time.monotonic() - started))
-    kept = submission.run(case, seconds=seconds)
+    solve(case.probe, case.inputs)
+    reference_seconds = time.monotonic() - started
+    # What a probe costs before the function is called: the fork, the import of the submission.
+    start_seconds = submission.outcome(small).seconds
+    outcome = submission.outcome(case, seconds=start_seconds + SPEED_FACTOR * reference_seconds)
+    if outcome.status == "timeout":
+        raise Mismatch(
+            f"{len(case.inputs['arguments']['boxes'])} boxes take more than {SPEED_FACTOR} times the time of a "
+            "vectorised implementation. Compute one box against all the others at once, in tensors"
+        )
+    kept = submission.value_of(outcome)
     if not isinstance(kept, torch.Tensor) or kept.dim() != 1:
         raise Mismatch("the kept indices are not a vector")
     # Of some million pairs a few lie so near the threshold that rounding decides: nearly all must agree, both ways.

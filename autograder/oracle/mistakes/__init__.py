@@ -30,7 +30,7 @@ def known_mistakes(probe: str, inputs: dict, expected: object) -> list[tuple[str
     if not path.is_file():
         return []
     sources, found = solution_texts(SOLUTIONS), []
-    for patch in read_patches(path, "mistake", {"hint": str}, load_tasks()):
+    for patch in read_patches(path, "mistake", load_tasks(), needed=("hint",)):
         with tempfile.TemporaryDirectory() as folder:
             write_files(apply_patch(patch, sources), Path(folder))
             try:
