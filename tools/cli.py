@@ -11,6 +11,7 @@ from autograder.errors import KitError
 COMMANDS = {
     "build": ("tools.build", "write assignment/ and notebooks/ from solutions/"),
     "reference": ("tools.reference", "regenerate the reference tensors of the graded tests"),
+    "verify": ("tools.verify", "measure the grader with mutants and honest variants"),
     "grade": ("tools.grade", "grade one submission (a folder or a zip)"),
     "grade-class": ("tools.grade_class", "grade every submission of a folder, and go on where it was stopped"),
     "report": ("tools.report", "show a graded class on one page"),

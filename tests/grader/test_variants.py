@@ -1,0 +1,56 @@
+"""Honest variants get all points: a sample here, every one of them in `kit verify`."""
+
+import pytest
+
+from autograder.errors import KitError
+from autograder.tasks import load_tasks
+from tools.grading_pool import grade_specimen
+from tools.specimens import read_variants
+
+VARIANTS = {variant.name: variant for variant in read_variants()}
+FUNCTION_TASKS = {task.id for task in load_tasks().graded if task.symbols}
+# How calls of other tasks' functions are written: variant -> tasks whose calls it changes.
+CALLS = {
+    "keywords": {"3.1", "4.2"},
+    "imports-the-module": {"3.1", "4.2"},
+    "imports-everything": {"4.2"},
+    "references-kept": {"3.1", "4.2"},
+    "decorated": {"2.2", "2.3", "2.4", "3.1"},
+    "inference-all-levels-first": {"4.2"},
+}
+SAMPLE = ["batch-norm-in-pyramid", "in-place", "losses-of-the-original", "old-imports"]
+PARTIAL = {"merged-after-smoothing": {"1.1"}, "head-without-initialisation": {"2.1"}, "slow-suppression": {"4.1"}}
+
+
+def test_there_are_enough_variants():
+    assert sum(not variant.loses for variant in VARIANTS.values()) >= 30
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_are_answered_however_they_are_written(name, worker):
+    assert grade_specimen(VARIANTS[name], CALLS[name], worker).lost == {}
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_honest_variant_gets_all_points(name, worker):
+    assert grade_specimen(VARIANTS[name], FUNCTION_TASKS, worker).lost == {}
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_partial_solution_earns_what_the_table_states(name, worker):
+    graded = grade_specimen(VARIANTS[name], PARTIAL[name], worker)
+    assert set(graded.lost) == set(VARIANTS[name].loses)
+
+
+def test_unknown_part_of_a_partial_solution_is_named(tmp_path):
+    text = '[[variant]]\nname = "a"\nwhy = "b"\nloses = ["1.1/nothing"]\nfile = "notes.py"\ncontent = ""\n'
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(KitError, match=r"x.toml:1: loses must list parts"):
+        read_variants(tmp_path)
+
+
+def test_name_that_appears_twice_is_named(tmp_path):
+    entry = '[[variant]]\nname = "a"\nwhy = "b"\nfile = "notes.py"\ncontent = ""\n'
+    (tmp_path / "x.toml").write_text(entry + entry)
+    with pytest.raises(KitError, match=r"x.toml:6: the name 'a' appears twice"):
+        read_variants(tmp_path)
