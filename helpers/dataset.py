@@ -194,9 +194,10 @@ def clip_boxes(boxes: torch.Tensor, size: tuple[int, int], min_side: float) -> t
         The clipped boxes (G, 4), and (G,) bool: which still have an area and sides of at least `min_side` pixels.
     """
     height, width = size
-    boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
-    sides = boxes[:, 2:] - boxes[:, :2]  # (G, 2)
-    return boxes, (sides > 0).all(dim=1) & (sides >= min_side).all(dim=1)
+    corners = np.clip(boxes.double().numpy().reshape(-1, 2, 2), 0, (width, height))  # (G, 2 corners, x and y)
+    sides = np.diff(corners, axis=1)[:, 0]  # (G, 2)
+    kept = (sides > 0).all(axis=1) & (sides >= min_side).all(axis=1)
+    return torch.from_numpy(corners.reshape(-1, 4)).to(boxes.dtype), torch.from_numpy(kept)
 
 
 def normalize(image: torch.Tensor, multiple: int = 1) -> torch.Tensor:

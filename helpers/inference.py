@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, Subset
 
+from helpers.dataset import clip_boxes
 from helpers.progress import progress_bar
 
 
@@ -194,7 +195,4 @@ def _of_image(b: int, argument):
 
 
 def _clip(boxes: torch.Tensor, size: tuple[int, int] | None) -> torch.Tensor:
-    if size is None:
-        return boxes
-    height, width = size
-    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+    return boxes if size is None else clip_boxes(boxes, size, min_side=0)[0]

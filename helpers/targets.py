@@ -8,10 +8,24 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from helpers.drawing import BLUE, GREEN, ORANGE, PINK, RED, SKY, YELLOW, as_picture, draw_boxes, new_figure, show_image
+from helpers.drawing import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    YELLOW,
+    as_numpy,
+    as_picture,
+    draw_boxes,
+    new_figure,
+    show_image,
+)
 
 # One colour for each box; on photographs all of them are told apart, also with colour-blind eyes.
 BOX_COLORS = (ORANGE, SKY, PINK, YELLOW, GREEN, RED, BLUE)
+DIRECTIONS = np.array([[-1, 0], [0, -1], [1, 0], [0, 1]])  # left, top, right, bottom, as (x, y)
 
 
 def matching_figure(
@@ -77,24 +91,15 @@ def ltrb_figure(image, locations: Mapping, deltas: Mapping, strides: Mapping[str
         # Neither at the middle, where the distances are equal, nor at the border, where an arrow has no room.
         room = deltas[level][chosen].amin(dim=1).argsort().cpu().numpy()
         for n in chosen[room][3 * len(chosen) // 4 :][:1]:
-            x, y = (torch.as_tensor(locations[level])[n].cpu() - 0.5).tolist()
-            left, top, right, bottom = deltas[level][n].tolist()
-            s = strides[level]
-            draw_boxes(
-                axis,
-                [[x - left * s + 0.5, y - top * s + 0.5, x + right * s + 0.5, y + bottom * s + 0.5]],
-                {"color": SKY, "linestyle": "-"},
-            )
-            for name, value, dx, dy in (
-                ("l", left, -left, 0),
-                ("t", top, 0, -top),
-                ("r", right, right, 0),
-                ("b", bottom, 0, bottom),
-            ):
-                end = (x + dx * s, y + dy * s)
-                axis.annotate("", end, (x, y), arrowprops={"arrowstyle": "->", "color": ORANGE, "linewidth": 2})
-                middle = ((x + end[0]) / 2, (y + end[1]) / 2)
+            point = as_numpy(locations[level], 2)[n] - 0.5  # (x, y) as imshow counts
+            distances = as_numpy(deltas[level], 4)[n]  # in strides
+            ends = point + strides[level] * distances[:, None] * DIRECTIONS  # (4, x and y)
+            # The box is what the four arrows reach.
+            draw_boxes(axis, [[*ends.min(axis=0) + 0.5, *ends.max(axis=0) + 0.5]], {"color": SKY, "linestyle": "-"})
+            for name, value, end in zip("ltrb", distances, ends):
+                axis.annotate("", end, point, arrowprops={"arrowstyle": "->", "color": ORANGE, "linewidth": 2})
                 label = {"facecolor": ORANGE, "edgecolor": "none", "pad": 1.2, "alpha": 0.9}
+                middle = (point + end) / 2
                 axis.annotate(f"{name} {value:.1f}", middle, ha="center", va="center", fontsize=8, bbox=label)
-            axis.scatter([x], [y], s=36, color=YELLOW, edgecolors="black", linewidths=0.8, zorder=3)
+            axis.scatter(*point, s=36, color=YELLOW, edgecolors="black", linewidths=0.8, zorder=3)
     return figure

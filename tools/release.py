@@ -1,12 +1,29 @@
-"""`kit release`: build what students receive, from an allow-list, byte for byte the same from the same commit."""
+"""`kit release`: build what is handed out, from an allow-list, byte for byte the same from the same commit."""
 
+import hashlib
+import subprocess
+import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 from autograder.errors import KitError
 from autograder.tasks import ROOT, load_tasks
 from tools.build import generated_files
+from tools.confidential import read_secrets
+from tools.leaks import check_zip
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# Of the grader, what `check` needs; the desk, the class and the answers stay at home.
+CHECK_MODULES = [
+    "__init__", "archives", "case", "compare", "conftest", "conversation", "errors", "feedback", "filenames", "flags",
+    "grade", "intake", "isolation", "levels", "limits", "mounts", "notes", "plugin", "reasons", "rules", "sandbox",
+    "session", "sources", "spawned", "tar_stream", "tasks", "user_namespace",
+]  # fmt: skip
 # Folder in the repository, pattern, folder of the student. What is not listed here does not leave the house: no oracle,
 # no hidden test, no hidden tensor, no solution.
 STUDENT_FILES = [
@@ -14,9 +31,8 @@ STUDENT_FILES = [
     ("notebooks", "*.ipynb", ""),
     ("helpers", "*.py", "helpers"),
     ("helpers/legacy", "**/*.py", "helpers/legacy"),
-    ("autograder", "*.py", "autograder"),
+    *[("autograder", f"{name}.py", "autograder") for name in CHECK_MODULES],
     ("autograder", "pytest.ini", "autograder"),
-    ("autograder/templates", "*.html", "autograder/templates"),
     ("autograder/worker", "*.py", "autograder/worker"),
     ("autograder/graded", "__init__.py", "autograder/graded"),
     ("autograder/graded/public", "*.py", "autograder/graded/public"),
@@ -27,22 +43,89 @@ STUDENT_FILES = [
     (".", "requirements.txt", ""),
     (".", "LICENSE", ""),
 ]
+STUDENT_ZIP = "fcos-assignment.zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format knows no earlier time; a real one would make two builds differ
+_SHOWN = 10  # leaks or changed files in a message
 
 
 def configure(parser):
     """Add the command's arguments."""
     parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR", help="folder to write to (dist)")
+    parser.add_argument("--dirty", action="store_true", help="allow changes that are in no commit; VERSION says so")
 
 
 def run(args) -> int:
-    """Write the student zip."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / "fcos-assignment.zip"
-    files = student_files()
-    write_zip(path, files, folder="fcos-assignment")
-    print(f"wrote {path}: {len(files)} files, {path.stat().st_size / 1024:.0f} KiB")
+    """Write what is handed out, its checksums and its version; nothing when a gate is not passed."""
+    version = describe_version(ROOT, args.dirty)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=args.out, prefix=".") as folder:
+            files = build(Path(folder), version)
+            checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+            lines = "".join(f"{digest}  {name}\n" for name, digest in checksums.items())
+            (Path(folder) / "SHA256SUMS").write_text(lines, encoding="utf-8", newline="")
+            (Path(folder) / "VERSION").write_text(version, encoding="utf-8", newline="")
+            for path in (*files, Path(folder) / "SHA256SUMS", Path(folder) / "VERSION"):
+                path.replace(args.out / path.name)
+    except OSError as error:
+        raise KitError(f"{args.out}: cannot be written ({error.strerror})") from None
+    for name, what in files.items():
+        print(f"wrote {args.out / name.name}: {what}, {(args.out / name.name).stat().st_size / 1024:.0f} KiB")
+    print(version, end="")
     return 0
+
+
+def build(folder: Path, version: str) -> dict[Path, str]:
+    """Write the archives that are handed out into `folder`.
+
+    Returns:
+        Path -> what it holds, in words.
+
+    Raises:
+        KitError: something is there that students must not have.
+    """
+    files = student_files() | {"VERSION": version.encode()}
+    path = folder / STUDENT_ZIP
+    write_zip(path, files, folder=path.stem)
+    leaks = check_zip(path, {f"{path.stem}/{name}" for name in files}, read_secrets(load_tasks()))
+    if leaks:
+        raise KitError(f"the student zip would give away: {_some(leaks)}")
+    return {path: f"{len(files)} files for students"}
+
+
+def describe_version(root: Path, dirty: bool = False) -> str:
+    """Return the version and the commit as two lines of text.
+
+    Args:
+        root: of the repository.
+        dirty: allow changes that are in no commit, and a folder without git; the text then says so.
+
+    Raises:
+        KitError: there are such changes, and they are not allowed.
+    """
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    commit, changed = _git(root, "show", "-s", "--format=%H of %cs"), _git(root, "status", "--porcelain", "--", ".")
+    if not dirty and not commit:
+        raise KitError(f"{root}: not a git repository with a commit; add --dirty to build from it as it is")
+    if not dirty and changed:
+        names = [line[3:] for line in changed.splitlines()]
+        raise KitError(f"{root}: changes that are in no commit: {_some(names)}; commit them, or add --dirty")
+    state = ", with changes that are in no commit" if changed else ""
+    return f"{project['name']} {project['version']}\ncommit {commit or 'unknown'}{state}\n"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git prints; empty when it fails or is not there."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.rstrip("\n") if done.returncode == 0 else ""
+
+
+def _some(lines: list[str]) -> str:
+    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return "; ".join([*lines[:_SHOWN], *more])
 
 
 def student_files() -> dict[str, bytes]:
@@ -76,7 +159,7 @@ def write_zip(path: Path, files: dict[str, bytes], folder: str) -> None:
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):
             entry = zipfile.ZipInfo(f"{folder}/{name}", _EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3  # the same on every system
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, files[name])
     partial.replace(path)

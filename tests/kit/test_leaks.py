@@ -1,0 +1,181 @@
+"""The gate of the release, by planting: each kind of leak in each place must be found, and nothing else."""
+
+import json
+import textwrap
+import zipfile
+from io import BytesIO
+
+import numpy as np
+import pytest
+
+from autograder.tasks import FILES, ROOT, load_tasks
+from tools.confidential import SOLUTION_RUN, STAFF_RUN, read_secrets, solution_blocks, strings, tokens
+from tools.leaks import check_zip, find_leaks
+from tools.release import student_files, write_zip
+
+TABLE = load_tasks()
+HIDDEN = ROOT / "autograder" / "graded" / "hidden"
+LINE = "return (horizontal * vertical).clamp(min=0).sqrt().masked_fill(background, -1.0)  # (N,)"
+# One line of the solution of 2.4 as somebody could leave it behind.
+FORMS = {
+    "as it is": LINE,
+    "indented": textwrap.indent(LINE, "            "),
+    "another comment": LINE.replace("# (N,)", "# the root of both"),
+    "spaces": LINE.replace("(", "( ").replace(".", " . "),
+    "broken up": LINE.replace(".clamp(", "\n    .clamp(\n    ").replace(".sqrt", "  # why\n    .sqrt"),
+    "comma added": LINE.replace("-1.0)", "-1.0,\n)"),
+    "commented out": f"x = 1\n    # {LINE}\n",
+    "commented out and broken up": "# " + LINE.replace(".clamp(", "\n#   .clamp(  # not below 0\n#   "),
+    "a docstring": f'def f():\n    """Not\n    {LINE}\n    """\n',
+    "a string": f"CODE = {LINE!r}",
+    "a string with escapes": "CODE = 'x = 1\\n" + LINE.replace(".clamp", "\\n\\t.clamp") + "'",
+    "pieces of a string": f"CODE = ({LINE[:30]!r}\n    {LINE[30:]!r})",
+    "a Markdown fence": f"Do this:\n```python\n{LINE}\n```\n",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def secrets():
+    return read_secrets(TABLE)
+
+
+@pytest.fixture(scope="module")
+def files():
+    return student_files()
+
+
+def leaks(name, content, secrets):
+    return set(find_leaks(name, content if isinstance(content, bytes) else content.encode(), secrets))
+
+
+def notebook(**places):
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "source": ["x = 1\n", "y = 2"]}
+    return json.dumps({"cells": [{**cell, **places}], "metadata": {"kernelspec": {}}, "nbformat": 4})
+
+
+def test_release_has_no_leak(tmp_path, files, secrets):
+    write_zip(tmp_path / "a.zip", files, "a")
+    assert check_zip(tmp_path / "a.zip", {f"a/{name}" for name in files}, secrets) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_line_of_a_solution_is_found_in_every_form(form, secrets):
+    found = leaks("helpers/more.py", f"import torch\n\n{FORMS[form]}\n", secrets)
+    assert found == {"solution of task 2.4"}
+
+
+@pytest.mark.parametrize("task", [task.id for task in TABLE.graded if task.symbols])
+def test_every_telling_line_of_every_solution_is_found(task, secrets):
+    """Alone, without the rest of its block: so does somebody copy who does not think of it."""
+    skeleton = " ".join(word for name in FILES for word in tokens((ROOT / "assignment" / name).read_text()))
+    checked = 0
+    for line in "\n".join(code for one, code in solution_blocks(TABLE) if one == task).splitlines():
+        words = tokens(line.partition("#")[0].strip().rstrip(","))
+        if len(words) >= SOLUTION_RUN and " ".join(words) not in skeleton:
+            checked += 1
+            found = leaks("a.py", f"import torch\n{line.strip()}\n", secrets)
+            assert any(what.startswith("solution of task") for what in found), line
+    assert checked > 0
+
+
+NOTEBOOKS = {
+    "source": {"source": [LINE[:30], LINE[30:]]},
+    "output": {"outputs": [{"output_type": "stream", "name": "stdout", "text": [f"{LINE}\n"]}]},
+    "metadata": {"metadata": {"note": {"deep": [1, LINE]}}},
+    "attachment": {"attachments": {"a.txt": {"text/plain": LINE}}},
+    "key": {"metadata": {LINE: True}},
+}
+
+
+@pytest.mark.parametrize("place", NOTEBOOKS)
+def test_line_of_a_solution_is_found_in_a_notebook(place, secrets):
+    assert leaks("a.ipynb", notebook(), secrets) == set()
+    assert "solution of task 2.4" in leaks("a.ipynb", notebook(**NOTEBOOKS[place]), secrets)
+
+
+def test_output_of_a_notebook_is_a_leak_whatever_it_says(secrets):
+    found = leaks("a.ipynb", notebook(outputs=[{"output_type": "stream", "text": "1"}]), secrets)
+    assert found == {"a cell with an output or an attachment"}
+
+
+def test_archive_is_opened(secrets):
+    inner, outer = BytesIO(), BytesIO()
+    for buffer, name, content in ((inner, "b.py", LINE), (outer, "c.zip", inner)):
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(name, content if isinstance(content, str) else content.getvalue())
+    found = leaks("data/manifest.json", outer.getvalue(), secrets)
+    assert "c.zip: b.py: solution of task 2.4" in found
+    assert "an archive in the archive" in found
+
+
+@pytest.mark.parametrize("path", sorted(HIDDEN.glob("test_*.py")), ids=lambda path: path.stem)
+def test_hidden_test_is_found(path, secrets):
+    text = path.read_text()
+    name, body = text.split("def test_")[1].split("(", 1)
+    assert f"hidden test test_{name}" in leaks("a.md", f"see test_{name} for that", secrets)
+    found = leaks("autograder/graded/public/test_more.py", f"def test_mine({body}", secrets)
+    assert any(what.startswith("hidden test") for what in found) or len(tokens(body)) < STAFF_RUN
+
+
+@pytest.mark.parametrize(
+    "patch", ["mutants/2.2.toml", "mutants/4.1.toml", "variants/nms.toml", "variants/losses.toml"]
+)  # fmt: skip
+def test_mutant_and_variant_are_found(patch, secrets):
+    text = (ROOT / "tests" / patch).read_text()
+    code = max(text.split("'''")[1::2], key=len)
+    kind = patch[:6].rstrip("s")
+    assert any(what.startswith(kind) or "solution" in what for what in leaks("a.py", code, secrets))
+
+
+def test_hidden_tensor_is_found_in_other_clothes(secrets):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    path = ROOT / "autograder" / "reference" / "hidden" / "detections_none.safetensors"
+    tensors = safetensors.load(path.read_bytes())
+    values = max((tensor for tensor in tensors.values() if tensor.dtype == np.float32), key=lambda t: len(np.unique(t)))
+    what = "hidden tensor of detections_none"
+    assert leaks("a.safetensors", path.read_bytes(), secrets) >= {what}
+    for clothes in (values, values.astype(np.float64), values.reshape(-1)):
+        assert leaks("a.safetensors", safetensors.save({"mine": clothes}), secrets) == {what}
+    assert what in leaks("a.bin", b"some bytes" + values.tobytes(), secrets)
+    printed = ", ".join(f"{value:.6f}" for value in values.reshape(-1)[:400])
+    assert leaks("a.md", f"x = tensor([{printed}])", secrets) == {what}
+    other = safetensors.save({"mine": values + np.float32(0.01)}, metadata={"note": LINE})
+    assert leaks("a.safetensors", other, secrets) == {"solution of task 2.4"}
+
+
+@pytest.mark.parametrize("name", ["results.json", "report.html", "a.md"])
+def test_result_and_report_are_found(name, secrets):
+    content = {
+        "results.json": json.dumps({"id": "somebody", "total": 3, "tasks_sha256": "0123456789abcdef" * 4}),
+        "report.html": "<!DOCTYPE html>\n<html><title>Class report</title></html>",
+        "a.md": 'somebody got: {"submission_sha256": "0123456789abcdef0123456789abcdef"}',
+    }[name]
+    assert leaks(name, content, secrets) & {
+        "a result or a report of somebody's grading",
+        "a kind of file that cannot be looked into",
+    }
+
+
+def test_zip_holds_what_is_listed_and_nothing_beside_it(tmp_path, secrets):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/listed.py", "x = 1")
+        archive.writestr("a/other.py", "x = 1")
+        entry = zipfile.ZipInfo("a/commented.py")
+        entry.comment = b"hello"
+        archive.writestr(entry, "x = 1")
+        archive.comment = b"hello"
+    assert check_zip(tmp_path / "a.zip", {"a/listed.py", "a/commented.py"}, secrets) == [
+        "the zip itself: a comment",
+        "a/other.py: is not on the list of what students receive",
+        "a/commented.py: a comment or other data beside the file",
+    ]
+
+
+def test_broken_file_is_no_free_pass(secrets):
+    assert leaks("a.ipynb", "{", secrets) == {"cannot be read"}
+    assert leaks("a.py", b"\xff\xfe", secrets) == {"cannot be read"}
+    assert leaks("a.pt", b"abc", secrets) == {"a kind of file that cannot be looked into"}
+
+
+def test_lines_of_a_text_are_one_text():
+    assert list(strings({"a": ["b\n", "c"], "d": [1, ["e"]]})) == ["a", "b\nc", "d", "1", "e"]

@@ -1,0 +1,100 @@
+"""The gate of `kit release`: looks into what students receive for what only the course may know.
+
+Code is compared token by token, so other spaces, line breaks, quotes, comments or indentation hide nothing, and it is
+looked for everywhere: in cells, outputs, metadata, strings, comments and archives inside. Other names do hide code:
+what somebody has reworded is beyond this. So is a piece shorter than a run of tokens: such stand in everybody's code.
+"""
+
+import ast
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.confidential import NUMBERS_IN_A_ROW, Secrets, as_printed, commented_out, runs, safetensors_header, strings
+
+_NUMBER = re.compile(r"-?\d+\.\d{4,}(?:e[-+]?\d+)?")
+_TEXT = {".py", ".md", ".txt", ".toml", ".ini", ".json", ".ipynb", ""}  # kinds of files that can be looked into
+_RESULTS = re.compile(r"(?:tasks|submission)_sha256\W{1,9}[0-9a-f]{16}|<!doctype html", re.IGNORECASE)
+
+
+def check_zip(path: Path, allowed: set[str], secrets: Secrets) -> list[str]:
+    """Look for what must not leave the house in a finished archive.
+
+    Args:
+        path: of the zip.
+        allowed: names of everything that may be in it.
+        secrets: what must not be found.
+
+    Returns:
+        "name: what was found"; empty when nothing was.
+    """
+    found: dict[str, None] = {}
+    with zipfile.ZipFile(path) as archive:
+        if archive.comment:
+            found["the zip itself: a comment"] = None
+        for entry in archive.infolist():
+            name = entry.filename
+            if name not in allowed:
+                found[f"{name}: is not on the list of what students receive"] = None
+            if entry.comment or entry.extra:
+                found[f"{name}: a comment or other data beside the file"] = None
+            for leak in find_leaks(name, archive.read(entry), secrets):
+                found[f"{name}: {leak}"] = None
+    return list(found)
+
+
+def find_leaks(name: str, content: bytes, secrets: Secrets) -> Iterator[str]:
+    """Yield what is found in one file; the same thing may come more than once."""
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        yield "an archive in the archive"
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for entry in archive.infolist():
+                for leak in find_leaks(entry.filename, archive.read(entry), secrets):
+                    yield f"{entry.filename}: {leak}"
+        return
+    yield from (what for tensor, what in secrets.tensors.items() if tensor in content)
+    suffix = Path(name).suffix
+    try:
+        if suffix == ".safetensors":
+            texts = list(strings(safetensors_header(content)[0]))
+        elif suffix in (".ipynb", ".json"):
+            document = json.loads(content)
+            texts = [content.decode("utf-8"), *strings(document)]
+            cells = document.get("cells", ()) if isinstance(document, dict) else ()
+            if any(cell.get("outputs") or cell.get("attachments") for cell in cells):
+                yield "a cell with an output or an attachment"
+        elif suffix in _TEXT:
+            texts = [content.decode("utf-8")]
+        else:
+            yield "a kind of file that cannot be looked into"
+            return
+    except ValueError:  # of json, of UTF-8
+        yield "cannot be read"
+        return
+    for text in texts:
+        for one in (text, *_literals(text)):
+            yield from _leaks_in_text(one, secrets)
+
+
+def _leaks_in_text(text: str, secrets: Secrets) -> Iterator[str]:
+    for size in secrets.sizes:
+        for view in commented_out(text):
+            yield from (secrets.runs[run] for run in runs(view, size) if run in secrets.runs)
+    yield from (secrets.names[word] for word in re.findall(r"\w+", text) if word in secrets.names)
+    printed = [as_printed(float(number)) for number in _NUMBER.findall(text)]
+    yield from (secrets.numbers[run] for run in runs(printed, NUMBERS_IN_A_ROW) if run in secrets.numbers)
+    if _RESULTS.search(text):
+        yield "a result or a report of somebody's grading"
+
+
+def _literals(text: str) -> list[str]:
+    """The strings of a Python source as the program sees them: without escapes, put together."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return []  # prose, or a cell with a magic
+    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return [value for value in values if isinstance(value, str) and "\n" in value]  # others are there as they stand
