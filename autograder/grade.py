@@ -47,12 +47,26 @@ def grading_session(
             worker = stack.enter_context(Worker(level, intake.folder, warning))
         from autograder.plugin import Grading  # imports torch
 
+        stack.enter_context(_one_thread())
         upstream = None
         if has_oracle() and not as_student:
             from autograder.oracle import Upstream
 
             upstream = Upstream()
         yield Grading(intake.folder, table, worker, upstream, tasks, public_only, notes=intake.notes)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: tensors are small here, and on a busy machine threads wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def grade(

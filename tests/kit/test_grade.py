@@ -6,9 +6,10 @@ import sys
 import zipfile
 
 import pytest
+import torch
 
 from autograder.errors import KitError
-from autograder.grade import grade
+from autograder.grade import grade, grading_session
 from autograder.tasks import FILES, ROOT, load_tasks
 from tools.cli import main
 
@@ -193,3 +194,14 @@ def test_broken_reference_is_the_kits_error_not_a_zero(solution_copy, worker, tm
     monkeypatch.setattr("autograder.plugin.FOLDER", tmp_path)
     with pytest.raises(KitError, match="the reference is missing"):
         grade(solution_copy, tasks={"1.2"}, worker=worker)
+
+
+def test_grading_computes_on_one_thread_and_leaves_the_setting_as_it_was():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with grading_session(ROOT / "solutions", public_only=True):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
