@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint build clean
+.PHONY: help setup demo test test-min lint build clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -26,6 +26,17 @@ demo: setup  ## grade a small class, train a detector, and show both on one page
 
 test: setup  ## run the kit's own tests
 	$(BIN)/python -m pytest
+
+# The oldest versions have an environment of their own; `make test-min PYTHON=python3.10`.
+MIN_STAMP := .venv-min/.installed-$(shell cat requirements-min.txt pyproject.toml | cksum | cut -d' ' -f1)
+test-min: $(MIN_STAMP)  ## run the graded tests on the oldest supported torch and torchvision
+	.venv-min/bin/python -m pytest tests/kit/test_grade.py tests/grader
+$(MIN_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { echo "The oldest torch needs Python 3.10 to 3.12; name it with: make test-min PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear .venv-min
+	.venv-min/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-min.txt
+	.venv-min/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
 
 lint: setup  ## check style
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ def test_first_run_installs_pins_and_the_kit(tmp_path):
 
 def test_help_lists_every_target():
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("setup", "demo", "test", "lint", "build", "clean"):
+    for target in ("setup", "demo", "test", "test-min", "lint", "build", "clean"):
         assert f"make {target}" in listed
 
 
