@@ -2,8 +2,10 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 
 from autograder.desk.results import ClassResults
+from autograder.desk.similarity import Pair
 from autograder.isolation import LEVELS
 
 # The words of `autograder.conversation` and `autograder.limits`, when a submission was stopped from outside.
@@ -13,23 +15,33 @@ _LIMIT = re.compile(
 _FORBIDDEN = re.compile(r"asks you to write .* yourself")
 
 
-def attention(results: ClassResults, code: dict[str, str] | None = None) -> list[list[tuple[str, str]]]:
+def attention(
+    results: ClassResults, code: dict[str, str] | None = None, pairs: Sequence[Pair] = ()
+) -> list[list[tuple[str, str]]]:
     """Say whose results a person should look at, and why.
 
     Args:
         results: of the class.
         code: student id -> a hash of the code that was handed in, where the submissions are at hand.
+        pairs: of submissions with code in common.
 
     Returns:
         For each student in order (kind, sentence), an empty list for most. Kinds: "refused", "limit", "forbidden",
-        "flag", "isolation", "duplicate", "older", "late".
+        "flag", "isolation", "duplicate", "similar", "older", "late".
     """
-    same_code, older = _same_code(code or {}), defaultdict(list)
+    same_code, older, similar = _same_code(code or {}), defaultdict(list), defaultdict(list)
+    for pair in pairs:
+        for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
+            if other not in same_code.get(one, ()):
+                similar[one].append(f"{pair.share:.0%} alike with {other}, see Similar code")
     for one in results.summary.get("superseded", []):
         older[one["id"]].append(one["source"])
     used = [one["isolation"] for one in results.students if one["isolation"] in LEVELS]
     best = min(used, key=LEVELS.index, default="")
-    return [_reasons(one, best, same_code.get(one["id"], []), older[one["id"]]) for one in results.students]
+    return [
+        _reasons(one, best, same_code.get(one["id"], []), similar[one["id"]], older[one["id"]])
+        for one in results.students
+    ]
 
 
 def class_notes(results: ClassResults) -> list[str]:
@@ -46,7 +58,7 @@ def class_notes(results: ClassResults) -> list[str]:
     return lines
 
 
-def _reasons(one: dict, best: str, same_code: list[str], older: list[str]) -> list[tuple[str, str]]:
+def _reasons(one: dict, best: str, same_code: list[str], similar: list[str], older: list[str]) -> list[tuple[str, str]]:
     if one["seed"] is None:
         return [("refused", one["notes"][0] if one["notes"] else "the submission could not be taken in")]
     reasons: dict[tuple[str, str], None] = {}
@@ -64,6 +76,7 @@ def _reasons(one: dict, best: str, same_code: list[str], older: list[str]) -> li
         reasons["isolation", f"graded at {one['isolation']}, others at {best}"] = None
     if same_code:
         reasons["duplicate", f"the same code as {', '.join(same_code)}"] = None
+    reasons |= {("similar", text): None for text in similar}
     reasons |= {("older", f"an older submission was not graded: {source}"): None for source in older}
     if one["late"]:
         reasons["late", "marked as late by the learning platform"] = None

@@ -8,7 +8,8 @@ from pathlib import Path
 from autograder.desk.attention import attention, class_notes
 from autograder.desk.figures import failures, histogram, taken_in, task_figures
 from autograder.desk.results import ClassResults
-from autograder.desk.sources import code_digests, differences
+from autograder.desk.similarity import excerpts, similar_pairs
+from autograder.desk.sources import code_digests, differences, skeleton
 
 _HERE = Path(__file__).parent
 
@@ -28,7 +29,7 @@ def class_page(
     Args:
         results: of the class.
         title: of the page.
-        sources: student id -> file name -> text, to show what differs from the skeleton.
+        sources: student id -> file name -> text, to show what differs from the skeleton and what is alike.
         pages: student id -> relative address of the student's own page, to link to.
         notes: to show beside those on the class.
     """
@@ -38,7 +39,8 @@ def class_page(
     environment.filters["figure"] = _figure
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     totals = [one["total"] for one in results.students]
-    reasons = attention(results, code_digests(sources or {}))
+    pairs = similar_pairs(sources or {}, skeleton())
+    reasons = attention(results, code_digests(sources or {}), pairs)
     return environment.get_template("page.html").render(
         title=title,
         style=style,
@@ -57,6 +59,9 @@ def class_page(
         failures=failures(results),
         reasons=reasons,
         looks=sum(map(bool, reasons)),
+        compared=len(sources or {}),
+        pairs=[(pair, excerpts(pair, sources)) for pair in pairs],
+        place_of={one["id"]: index for index, one in enumerate(results.students)},
         notes=[*class_notes(results), *notes],
         differences={student: differences(files) for student, files in (sources or {}).items()},
         pages=pages or {},

@@ -48,7 +48,7 @@ def read_class(folder: Path, results: ClassResults) -> tuple[dict[str, dict[str,
 
 def code_digests(sources: dict[str, dict[str, str]]) -> dict[str, str]:
     """Return student id -> a hash of the code, blind to blank lines and trailing space; skeletons are left out."""
-    unchanged = _digest(_skeleton())
+    unchanged = _digest(skeleton())
     digests = {student: _digest(files) for student, files in sources.items()}
     return {student: digest for student, digest in digests.items() if digest != unchanged}
 
@@ -63,7 +63,7 @@ def differences(files: dict[str, str]) -> list[dict]:
         {"file", "lines": [(kind, line)], "cut"} for each file that differs; kinds are "add", "del", "place", "same".
     """
     result = []
-    for name, given in _skeleton().items():
+    for name, given in skeleton().items():
         lines = difflib.unified_diff(given.splitlines(), files.get(name, "").splitlines(), lineterm="", n=2)
         marked = [(_kind(line), line) for line in list(lines)[2:]]
         if marked:
@@ -75,7 +75,8 @@ def _kind(line: str) -> str:
     return {"+": "add", "-": "del", "@": "place"}.get(line[:1], "same")
 
 
-def _skeleton() -> dict[str, str]:
+def skeleton() -> dict[str, str]:
+    """Return file name -> text of what every student starts from."""
     return {name: (ROOT / "assignment" / name).read_text(encoding="utf-8") for name in FILES}
 
 
