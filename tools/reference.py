@@ -6,6 +6,7 @@ import zlib
 import torch
 
 from autograder.case import FOLDER, dump_case
+from autograder.errors import KitError
 from autograder.oracle import make_case
 from autograder.oracle.all_cases import CASES
 from autograder.oracle.cases import case
@@ -45,19 +46,20 @@ def configure(parser):
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 when a stored reference differs"
     )
+    parser.add_argument("--only", metavar="TEXT", help="cases whose name holds this text")
 
 
 def run(args) -> int:
     """Write or compare every stored case."""
+    stored = {name: case for name, case in CASES.items() if case[0] != "fresh"}
+    chosen = {name: case for name, case in stored.items() if not args.only or args.only in name}
+    if not chosen:
+        raise KitError(f"no stored case has {args.only!r} in its name")
     differing = 0
-    expected_paths = set()
-    for name, (visibility, builder) in CASES.items():
-        if visibility == "fresh":
-            continue
+    for name, (visibility, builder) in chosen.items():
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         content = dump_case(make_case(*builder(generator)))
         path = FOLDER / visibility / f"{name}.safetensors"
-        expected_paths.add(path)
         if path.is_file() and path.read_bytes() == content:
             continue
         differing += 1
@@ -67,7 +69,8 @@ def run(args) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         print(f"wrote {visibility}/{name}")
-    for path in set(FOLDER.glob("*/*.safetensors")) - expected_paths:
+    known = {FOLDER / visibility / f"{name}.safetensors" for name, (visibility, _) in stored.items()}
+    for path in sorted(set(FOLDER.glob("*/*.safetensors")) - known):
         differing += 1
         print(f"{path.parent.name}/{path.stem} belongs to no case" + ("" if args.check else "; removed"))
         if not args.check:
