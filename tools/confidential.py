@@ -27,6 +27,9 @@ HARMLESS = (
 )
 _TOKEN = re.compile(r"[^\W\d]\w*|\d[\w.]*|[^\s\w#\\\"'`]")
 _BLOCK = re.compile(r"^[ \t]*# BEGIN SOLUTION (\S+)\n(.*?)^[ \t]*# END SOLUTION", re.MULTILINE | re.DOTALL)
+_ANSWER = re.compile(
+    r"^# %% \[markdown\] id=\"([\w-]+)\"[^\n]* points=\d+[^\n]*\n(.*?)(?=^# %%|\Z)", re.MULTILINE | re.DOTALL
+)
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # whole numbers are indices, the same everywhere
 
 
@@ -73,6 +76,8 @@ def read_secrets(table: TaskTable, root: Path = ROOT) -> Secrets:
     for path in sorted((root / "autograder" / "reference" / "hidden").glob("*.safetensors")):
         for tensor in _tensors(path.read_bytes()):
             _keep_tensor(secrets, f"hidden tensor of {path.stem}", tensor)
+    for name, answer in model_answers(root):
+        keep(f"model answer {name}", answer, SOLUTION_RUN)
     for task, code in solution_blocks(table, root):
         keep(f"solution of task {task}", code, SOLUTION_RUN)
     return secrets
@@ -82,6 +87,14 @@ def solution_blocks(table: TaskTable, root: Path = ROOT) -> list[tuple[str, str]
     """Return (task, code) of every block that students have to write."""
     texts = [(root / "solutions" / name).read_text("utf-8") for name in FILES]
     return [(task, code) for text in texts for task, code in _BLOCK.findall(text) if not table[task].given]
+
+
+def model_answers(root: Path = ROOT) -> list[tuple[str, str]]:
+    """Return (id, text) of every answer in words that the notebooks' masters hold."""
+    texts = [path.read_text("utf-8") for path in sorted((root / "solutions" / "notebooks").glob("*.py"))]
+    return [
+        (name, re.sub(r"^# ?", "", text, flags=re.MULTILINE)) for one in texts for name, text in _ANSWER.findall(one)
+    ]
 
 
 def tokens(text: str) -> list[str]:

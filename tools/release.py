@@ -38,6 +38,7 @@ STUDENT_FILES = [
     ("autograder/graded/public", "*.py", "autograder/graded/public"),
     ("autograder/reference/public", "*.safetensors", "autograder/reference/public"),
     ("solutions", "tasks.toml", "autograder"),
+    ("docs", "student.md", ""),
     ("data", "manifest.json", "data"),
     ("data", "README.md", "data"),
     (".", "requirements.txt", ""),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autograder.tasks import FILES, ROOT, load_tasks
-from tools.confidential import SOLUTION_RUN, STAFF_RUN, read_secrets, solution_blocks, strings, tokens
+from tools.confidential import SOLUTION_RUN, STAFF_RUN, model_answers, read_secrets, solution_blocks, strings, tokens
 from tools.leaks import check_zip, find_leaks
 from tools.release import student_files, write_zip
 
@@ -76,6 +76,13 @@ def test_every_telling_line_of_every_solution_is_found(task, secrets):
             found = leaks("a.py", f"import torch\n{line.strip()}\n", secrets)
             assert any(what.startswith("solution of task") for what in found), line
     assert checked > 0
+
+
+def test_model_answer_is_found(secrets):
+    answers = model_answers()
+    assert len(answers) > 4
+    for name, text in answers:
+        assert f"model answer {name}" in leaks("a.ipynb", notebook(cell_type="markdown", source=[text]), secrets)
 
 
 NOTEBOOKS = {
