@@ -22,6 +22,8 @@ def run(args) -> int:
     """Print the changes; 0 when there are none, 1 when there are some."""
     if args.json and not args.json.parent.is_dir():
         raise KitError(f"{args.json}: the folder {args.json.parent} does not exist")
+    if args.json and args.json.exists():
+        raise KitError(f"{args.json}: exists; move it away, or name another file with --json")
     old, new = load_class(args.old), load_class(args.new)
     changes, circumstances = compare_classes(old, new), what_changed(old, new)
     for line in circumstances:

@@ -58,6 +58,9 @@ def configure(parser):
 def run(args) -> int:
     """Write what is handed out, its checksums and its version; nothing when a gate is not passed."""
     version = describe_version(ROOT, args.dirty)
+    others = [name for name in (STUDENT_ZIP, "SHA256SUMS", "VERSION") if (args.out / name).exists()]
+    if others and len(others) < 3:
+        raise KitError(f"{args.out / others[0]}: exists, and not from a release; name another folder with --out")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=args.out, prefix=".") as folder:

@@ -69,6 +69,8 @@ def make_gradebook(results: ClassResults, rules: Rules, people: People) -> Grade
     for submission in people.members:
         if submission not in known:
             book.notes.append(f"{submission}: has members, but no results")
+    for submission in sorted(people.submitted.keys() - people.members.keys() - known):
+        book.notes.append(f"{submission}: has a time, but no results")
     _check(results, rules, people)
     for one in results.students:
         for student in people.of(one["id"]):

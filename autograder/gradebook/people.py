@@ -53,9 +53,13 @@ def load_people(groups: Path | None = None, times: Path | None = None, metadata:
             listed.setdefault(row["submission"], {})[row["student"]] = None
         people.members |= {submission: tuple(students) for submission, students in listed.items()}
     if times is not None:
+        listed_times: dict[str, datetime] = {}
         for row in read_table(times, {"submission": (*_SUBMISSION, *_STUDENT), "submitted": _TIME}):
             if row["submitted"]:  # Gradescope lists those who handed in nothing, too
-                people.submitted[row["submission"]] = _time(times, row["submitted"])
+                time = _time(times, row["submitted"])
+                if listed_times.setdefault(row["submission"], time) != time:
+                    raise KitError(f"{times}: {row['submission']} was handed in at two times; leave one row")
+        people.submitted |= listed_times
     return people
 
 

@@ -124,7 +124,7 @@ def load_rules(path: Path | None) -> Rules:
         rules.extensions[student] = _time(path, "extension", row["due"])
     for row in _rows(path, raw, "override"):
         texts = {key: _text(path, "override", key, row[key]) for key in ("student", "task", "reason") if key in row}
-        numbers = {key: _number(path, "override", key, row[key]) for key in ("points", "was") if key in row}
+        numbers = {key: _number(path, "override", key, row[key], 0) for key in ("points", "was") if key in row}
         one = Override(**texts, **numbers)
         others = rules.overrides.setdefault(one.student, [])
         if any(other.task == one.task for other in others):

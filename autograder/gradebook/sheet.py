@@ -67,7 +67,7 @@ class Sheet:
         found = [index for index, title in enumerate(self.header) if title == name]
         if len(found) != 1:
             problem = "two columns are" if found else "no column is"
-            raise KitError(f"{self.path}: {problem} titled {name!r}; there are: {', '.join(self.header)}")
+            raise KitError(f"{self.path}: {problem} titled {name!r}; there are: {_titles(self.header)}")
         return found[0]
 
     def value(self, row: list[Cell], index: int) -> str:
@@ -125,7 +125,7 @@ def read_table(path: Path, needed: dict[str, tuple[str, ...]]) -> list[dict[str,
     for name, choices in needed.items():
         found = [titles.index(choice.casefold()) for choice in choices if choice.casefold() in titles]
         if not found:
-            raise KitError(f"{path}: no column {' or '.join(map(repr, choices))}; there are: {', '.join(sheet.header)}")
+            raise KitError(f"{path}: no column {' or '.join(map(repr, choices))}; there are: {_titles(sheet.header)}")
         columns[name] = found[0]
     return [{name: sheet.value(row, index) for name, index in columns.items()} for row in sheet.rows]
 
@@ -136,3 +136,9 @@ def csv_text(rows: list[list]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([safe_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return text.getvalue()
+
+
+def _titles(header: list[str]) -> str:
+    """Titles for a message, on one line: a quote that is not closed makes the rest of the file a title."""
+    text = " ".join(", ".join(header).split())
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -68,6 +68,7 @@ def test_diff_names_what_changed_for_everybody(regraded, tmp_path, capsys):
     [
         (["old", "nowhere"], "nowhere: no such folder"),
         (["old", "new", "--json", "nowhere/x.json"], "does not exist"),
+        (["old", "new", "--json", "half/results/000.json"], "000.json: exists"),
         (["old", "half"], "001.json: not a whole JSON file"),
     ],
 )

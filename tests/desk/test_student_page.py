@@ -18,7 +18,7 @@ MISTAKES = [
     ("one_stage_detector.py", ".clamp(min=0).sqrt()", ".mul(-1).sqrt()", ["2.4"]),
     ("one_stage_detector.py", "x2 - x, y2 - y], dim=-1) / stride", "x2], dim=-1)[..., :2]", ["2.2"]),
     ("common.py", "candidates = rest[~(iou > iou_threshold)]", "candidates = candidates", ["4.1"]),
-    ("common.py", "    areas = (boxes", "    from torchvision.ops import nms\n    return nms(boxes, scores)\n    (boxes",
+    ("common.py", "    areas = (b", "    from torchvision.ops import nms\n    return nms(boxes, scores)\n    (b",
      ["4.1"]),
 ]  # fmt: skip
 

@@ -73,7 +73,9 @@ def test_version_names_the_commit_and_changes_are_refused(tmp_path):
 
 
 def test_leak_stops_the_release_and_nothing_is_overwritten(tmp_path, any_tree, monkeypatch, capsys):
-    (tmp_path / release.STUDENT_ZIP).write_text("an earlier release")
+    earlier = {release.STUDENT_ZIP: "1", "SHA256SUMS": "2", "VERSION": "3"}
+    for name, text in earlier.items():
+        (tmp_path / name).write_text(text)
     leaky = {**release.student_files(), "helpers/more.py": (ROOT / "solutions" / "common.py").read_bytes()}
     monkeypatch.setattr(release, "student_files", lambda: leaky)
     assert main(["release", "--out", str(tmp_path)]) == 2
@@ -82,7 +84,14 @@ def test_leak_stops_the_release_and_nothing_is_overwritten(tmp_path, any_tree, m
         "kit release: the student zip would give away: fcos-assignment/helpers/more.py: solution of"
     )
     assert error.count("\n") == 1
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {release.STUDENT_ZIP: "an earlier release"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
+
+
+def test_other_files_are_not_overwritten(tmp_path, any_tree, capsys):
+    (tmp_path / "VERSION").write_text("of something else")
+    assert main(["release", "--out", str(tmp_path)]) == 2
+    assert "VERSION: exists, and not from a release" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["of something else"]
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path, any_tree, capsys):
