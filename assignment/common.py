@@ -183,6 +183,7 @@ def class_spec_nms(boxes, scores, class_ids, iou_threshold=0.5):
     if boxes.numel() == 0:
         return torch.empty(0, dtype=torch.int64, device=boxes.device)
     # Boxes of different classes are moved so far apart that they cannot overlap; then one NMS serves all classes.
+    boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))  # half precision cannot hold such coordinates
     spread = boxes.max() - boxes.min() + 1
     shifted = boxes + (class_ids.to(boxes) * spread)[:, None]
     return nms(shifted, scores, iou_threshold)

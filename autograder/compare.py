@@ -144,11 +144,14 @@ def compare_tensor(received, expected: torch.Tensor, what: str, tolerance: Toler
     bad = ~torch.isfinite(received) & torch.isfinite(expected)
     if bad.any():
         index = _index(bad.flatten().int().argmax(), expected)
-        raise Mismatch(f"{what} is not finite", f"{both}; {int(bad.sum())} of {bad.numel()}, the first at {index}")
+        where = f"; {int(bad.sum())} of {bad.numel()}, the first at {index}" if bad.dim() else ""
+        raise Mismatch(f"{what} is not finite", both + where)
     excess = tolerance.excess(received, expected).nan_to_num(torch.inf).masked_fill(received == expected, 0)
     worst = excess.argmax()
     if (margins := _margins.get()) is not None:
         margins.append(Margin(what, tolerance, float(excess.max())))
+    if excess.max() > 1 and excess.dim() == 0:
+        raise Mismatch(f"{what} has the wrong value", f"expected {expected:.6g}, received {received:.6g}")
     if excess.max() > 1:
         raise Mismatch(
             f"{what} has wrong values",
@@ -173,6 +176,4 @@ def _keys(mapping: dict) -> str:
 
 
 def _index(flat, tensor: torch.Tensor) -> str:
-    if tensor.dim() == 0:
-        return "the only place"
     return str(tuple(int(i) for i in torch.unravel_index(torch.as_tensor(flat), tensor.shape)))

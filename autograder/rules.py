@@ -66,17 +66,29 @@ def _convolution(shape) -> str:
     return f"{'x'.join(map(str, kernel))} {in_channels}->{out_channels}"
 
 
+def _named(convolution: str) -> str:
+    """Say in words which convolution "stem_cls.1" is; its index in the stem depends on what stands between."""
+    stem, _, number = convolution.partition(".")
+    return f"convolution {int(number) + 1} of {stem}" if number else stem
+
+
+def _missing(convolution: str) -> str:
+    return f"{_named(convolution)} is missing"
+
+
 def assert_head_values(submission, case) -> None:
     """Require the head's three predictions under given weights."""
     result = submission.run(case)
     for name, shape in case.expected["convolutions"].items():
         found = result["convolutions"].get(name)
         if found != shape:
-            received = "none" if found is None else _convolution(found)
-            raise Mismatch(f"{name} is the wrong convolution", f"expected {_convolution(shape)}, received {received}")
+            if found is None:
+                raise Mismatch(_missing(name), f"expected {_convolution(shape)}")
+            wrong = f"expected {_convolution(shape)}, received {_convolution(found)}"
+            raise Mismatch(f"{_named(name)} is the wrong convolution", wrong)
     surplus = set(result["convolutions"]) - set(case.expected["convolutions"])
     if surplus:
-        raise Mismatch("the stems have too many convolutions", ", ".join(sorted(surplus)))
+        raise Mismatch("the stems have too many convolutions", ", ".join(map(_named, sorted(surplus))))
     mistakes = seen_in(case.mistakes, "outputs")
     what = "the head's output (class, box, centerness)"
     assert_matches(result["outputs"], case.expected["outputs"], what, NETWORK, mistakes)
@@ -85,9 +97,12 @@ def assert_head_values(submission, case) -> None:
 def assert_initial_values(submission, case, stem_std: float = 0.01) -> None:
     """Require N(0, 0.01) weights and zero biases in the stems, and -log(99) as the bias of `pred_cls`.
 
-    The prediction layers' own weights are left alone: the instruction is about the stems.
+    Of the prediction layers' own weights little is asked: the instruction is about the stems.
     """
     result = submission.run(case)
+    absent = [name for name in case.expected["stems"] if name not in result["stems"]]
+    if absent:
+        raise Mismatch(_missing(absent[0]))
     for name, stem in result["stems"].items():
         # Of 64 * 64 * 9 = 36864 draws the standard deviation is known to 0.4 %, the mean to 0.5 % of it.
         if not (0.95 * stem_std < stem["std"] < 1.05 * stem_std and abs(stem["mean"]) < 0.05 * stem_std):
@@ -98,9 +113,17 @@ def assert_initial_values(submission, case, stem_std: float = 0.01) -> None:
             elif 0.95 * stem_std**0.5 < stem["std"] < 1.05 * stem_std**0.5:
                 hint = "0.01 is the standard deviation; here it is the variance"
             found = f"their mean is {stem['mean']:.2g}, their standard deviation {stem['std']:.2g}"
-            raise Mismatch(f"the weights of {name} are not drawn from N(0, 0.01)", found, hint)
+            raise Mismatch(f"the weights of {_named(name)} are not drawn from N(0, 0.01)", found, hint)
         if stem["largest_bias"] > 1e-6:
-            raise Mismatch(f"the biases of {name} are not 0", f"the largest is {stem['largest_bias']:.2g}")
+            raise Mismatch(f"the biases of {_named(name)} are not 0", f"the largest is {stem['largest_bias']:.2g}")
+    for name, prediction in result["predictions"].items():
+        if not prediction["std"] > 0:
+            raise Mismatch(f"the weights of {name} are all the same")
+        # Both 0 and what PyTorch draws by itself, at most 1 / sqrt(fan in), are small.
+        limit = 1.001 / math.sqrt(prediction["fan_in"])
+        if name != "pred_cls" and not prediction["largest_bias"] <= limit:
+            found = f"the largest is {prediction['largest_bias']:.3g}"
+            raise Mismatch(f"the biases of {name} are not 0", found, "Only pred_cls starts from -log(99)")
     bias, expected = result["pred_cls_bias"], case.expected["pred_cls_bias"]
     if bias is None:
         raise Mismatch("pred_cls has no bias")
@@ -162,21 +185,54 @@ def assert_detections(submission, case, *parts: str, boxes: Tolerance = BOXES) -
         assert_matches(received[i], expected[i], part, tolerances[part], mistakes)
 
 
+def assert_inside(submission, case) -> None:
+    """Require that every box lies inside the image: x from 0 to the width, y from 0 to the height."""
+    boxes, _, _ = sorted_detections(submission.run(case))
+    height, width = case.inputs["images"].shape[-2:]
+    limits = torch.tensor([width, height, width, height]) + _ROUNDING
+    if (boxes < -_ROUNDING).any() or (boxes > limits).any():
+        raise Mismatch("boxes reach over the image")
+
+
+_ROUNDING = 1e-3  # pixels
+
+
+def assert_networks(submission, case) -> None:
+    """Require that `FCOS` builds backbone and head from its own arguments."""
+    built, expected = (values[0]["built_with"] for values in (submission.run(case), case.expected))
+    for wanted in expected:
+        part = "the head" if "stem_channels" in wanted else "the backbone"
+        found = next((entry for entry in built if set(entry) == set(wanted)), None)
+        if found is None:
+            raise Mismatch(f"FCOS holds no part that is {part} of the assignment")
+        for name, value in wanted.items():
+            if found[name] != value:
+                raise Mismatch(f"{part} is built with the wrong {name}", f"expected {value}, received {found[name]}")
+
+
 def assert_training_falls(submission, case, untrained) -> None:
     """Require that training brings the loss about as far down as the reference's.
 
     The moving normaliser makes every loss rise first, so it is compared with the loss of the same steps without
-    learning, which the normaliser raises as much.
+    learning, which the normaliser raises as much. What falls must be the loss of this network: it begins near the
+    reference's, since a fresh head says nearly the same everywhere, and its gradients reach backbone and head.
 
     Args:
         case: the training; expected holds the reference's losses, (steps, 3).
         untrained: the same with a learning rate of 0.
     """
-    losses = submission.run(case)
-    assert_shapes(losses, case.expected, "the losses of all steps")
+    result = submission.run(case)
+    losses, expected = result["losses"], case.expected["losses"]
+    assert_shapes(losses, expected, "the losses of all steps")
     if not losses.isfinite().all():
         raise Mismatch("the losses do not stay finite")
-    received, reference, without = (_end(values) for values in (losses, case.expected, untrained.expected))
+    for name, size in result["first_gradients"].items():
+        if not size > 0:
+            raise Mismatch(f"no gradient reaches {name}")
+    for name, first, wanted in zip(LOSSES, losses[0].tolist(), expected[0].tolist(), strict=True):
+        if not wanted / _FIRST_FACTOR < first < wanted * _FIRST_FACTOR:
+            raise Mismatch(f"{name} begins at another size", f"expected about {wanted:.2g}, received {first:.2g}")
+    received, reference, without = (_end(values) for values in (losses, expected, untrained.expected["losses"]))
     share = (without - received) / (without - reference)
     if share < _LEAST_SHARE:
         raise Mismatch(
@@ -185,6 +241,7 @@ def assert_training_falls(submission, case, untrained) -> None:
         )
 
 
+_FIRST_FACTOR = 2  # between the first losses of two right networks: they are drawn at random
 _LEAST_SHARE = 0.5  # of what the reference learns in the same steps
 
 

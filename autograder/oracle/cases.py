@@ -152,6 +152,13 @@ def locations_any(generator):
 
 
 @case("fresh")
+def locations_device(generator):
+    """The same on a device that is asked for."""
+    _, inputs = locations_any(generator)
+    return "locations_device", {"arguments": inputs["arguments"]}
+
+
+@case("fresh")
 def locations_float64(generator):
     """The same in float64, when that is asked for."""
     _, inputs = locations_any(generator)
@@ -269,8 +276,10 @@ def deltas_background(generator):
 
 @case("fresh")
 def deltas_many(generator):
-    """A thousand locations, some background, stride 32."""
-    return _deltas_call(generator, 1000, stride=32, background=tuple(range(0, 1000, 7)))
+    """A thousand locations, some background, some outside of their boxes, stride 32."""
+    probe, inputs = _deltas_call(generator, 1000, stride=32, background=tuple(range(0, 1000, 7)))
+    inputs["arguments"]["locations"][1::7] += 300  # beyond every box: right and bottom are negative
+    return probe, inputs
 
 
 @case("fresh")

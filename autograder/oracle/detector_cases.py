@@ -187,6 +187,14 @@ def nms_one_box(generator):
     return function_call("nms", boxes=torch.tensor([[3.0, 4, 50, 60]]), scores=torch.tensor([0.3]), iou_threshold=0.5)
 
 
+@case("public")
+def nms_same_box(generator):
+    """The same box twice: the one with the higher score stays."""
+    _, inputs = nms_one_box(generator)
+    box = inputs["arguments"]["boxes"]
+    return function_call("nms", boxes=torch.cat([box, box]), scores=torch.tensor([0.2, 0.3]), iou_threshold=0.5)
+
+
 @case("fresh")
 def nms_strict(generator):
     """Two hundred boxes, low threshold."""
@@ -238,10 +246,10 @@ def nms_large(generator):
 # --- 4.2 inference
 
 
-def _detections(generator, height, width, num_classes, count, score_thresh=0.3, nms_thresh=0.5, clear=False):
+def _detections(generator, height, width, num_classes, count, clear=False, **thresholds):
     """Predictions in which `count` locations of each level score above the threshold and none comes near it.
 
-    With `clear` all boxes stay inside the image.
+    With `clear` all boxes stay inside the image. `thresholds` are those of `inference`: score, nms.
     """
     class_logits, deltas, ctr_logits = predictions_for(generator, height, width, num_classes)
     locations = locations_for(height, width)
@@ -250,7 +258,7 @@ def _detections(generator, height, width, num_classes, count, score_thresh=0.3, 
         chosen = torch.randperm(total, generator=generator)[: min(count, total)]
         # Background: sqrt(sigmoid(-6) * sigmoid(0)) is at most 0.04.
         class_logits[level] = class_logits[level] * 0.3 - 6.5
-        # Objects: their best class is far above the threshold, the others are spread below.
+        # Objects: their best class is far above the threshold, all others far below it.
         best = torch.randint(0, num_classes, (len(chosen),), generator=generator)
         class_logits[level][0, chosen, best] = uniform(generator, len(chosen), low=0.5, high=4)
         ctr_logits[level][0, chosen] = uniform(generator, len(chosen), 1, low=0.0, high=3)
@@ -264,45 +272,66 @@ def _detections(generator, height, width, num_classes, count, score_thresh=0.3, 
         "images": torch.zeros(1, 3, height, width),
         "locations": locations,
         "predictions": [class_logits, deltas, ctr_logits],
-        "score_thresh": score_thresh,
-        "nms_thresh": nms_thresh,
+        "thresholds": {f"test_{name}_thresh": value for name, value in thresholds.items()},
     }
 
 
 @case("public")
 def detections(generator):
     """A square image with some detections, all boxes inside."""
-    return _detections(generator, 128, 128, 20, count=6, clear=True)
+    return _detections(generator, 128, 128, 20, count=6, clear=True, score=0.3, nms=0.5)
 
 
 @case("fresh")
 def detections_clipped(generator):
     """An off-square image, wide, with boxes that reach over every side; nothing is suppressed."""
-    return _detections(generator, 64, 192, 6, count=8, nms_thresh=1.0)
+    return _detections(generator, 64, 192, 6, count=8, score=0.3, nms=1.0)
 
 
 @case("fresh")
 def detections_clipped_tall(generator):
     """An off-square image, tall, with boxes that reach over every side; nothing is suppressed."""
-    return _detections(generator, 192, 64, 6, count=8, nms_thresh=1.0)
+    return _detections(generator, 192, 64, 6, count=8, score=0.3, nms=1.0)
 
 
 @case("fresh")
 def detections_ranking(generator):
-    """Centerness that changes the order, and that takes some detections below the threshold."""
-    probe, inputs = _detections(generator, 96, 128, 5, count=10, score_thresh=0.5, nms_thresh=0.7, clear=True)
+    """Centerness that changes the order and takes some below the threshold; rivals of the best class."""
+    probe, inputs = _detections(generator, 96, 128, 5, count=10, clear=True, score=0.5, nms=0.7)
     class_logits, _, ctr_logits = inputs["predictions"]
     for level, logits in class_logits.items():
-        objects = (logits[0].max(dim=1).values > 0).nonzero().flatten()
-        # sqrt(sigmoid(3) * sigmoid(-2)) = 0.34 falls below 0.5 although each class score alone is far above.
+        objects = _objects(logits)
+        # Two other classes just below the best, above the threshold: sqrt(sigmoid(0.5 - 0.3) * sigmoid(0)) = 0.52.
+        best, order = logits[0, objects].max(dim=1, keepdim=True)
+        rivals = (order + torch.tensor([1, 2])) % logits.shape[2]
+        logits[0, objects[:, None], rivals] = best - uniform(generator, *rivals.shape, low=0.1, high=0.3)
+        # sqrt(sigmoid(4) * sigmoid(-2)) = 0.34 falls below 0.5 although each class score alone is far above.
         ctr_logits[level][0, objects[::2]] = -2.0
     return probe, inputs
 
 
 @case("fresh")
+def detections_defaults(generator):
+    """No threshold is given: 0.3 for the score and 0.5 for the overlap hold."""
+    probe, inputs = _detections(generator, 96, 128, 2, count=12, clear=True)
+    class_logits, _, ctr_logits = inputs["predictions"]
+    for level, logits in class_logits.items():
+        objects = _objects(logits)
+        # Class scores are 0.62 to 0.98: sqrt(. * sigmoid(-1.5)) is 0.33 to 0.43, sqrt(. * sigmoid(-3)) at most 0.22.
+        ctr_logits[level][0, objects[::3]] = -1.5
+        ctr_logits[level][0, objects[1::3]] = -3.0
+    return probe, inputs
+
+
+def _objects(class_logits):
+    """Indices of the locations that `_detections` has chosen."""
+    return (class_logits[0].max(dim=1).values > 0).nonzero().flatten()
+
+
+@case("fresh")
 def detections_class_wise(generator):
     """Boxes that overlap almost fully: those of one class suppress each other, those of different classes do not."""
-    probe, inputs = _detections(generator, 64, 96, 3, count=10, clear=True)
+    probe, inputs = _detections(generator, 64, 96, 3, count=10, clear=True, score=0.3, nms=0.5)
     _, deltas, _ = inputs["predictions"]
     for level, locations in inputs["locations"].items():
         # Every location predicts nearly the same large box.
@@ -317,4 +346,4 @@ def detections_class_wise(generator):
 @case("hidden")
 def detections_none(generator):
     """No score reaches the threshold: three empty tensors."""
-    return _detections(generator, 64, 96, 5, count=0)
+    return _detections(generator, 64, 96, 5, count=0, score=0.3, nms=0.5)

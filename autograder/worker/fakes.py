@@ -29,6 +29,7 @@ class FakeBackbone(_Fake):
     def __init__(self, out_channels, *args, **kwargs):
         nn.Module.__init__(self)
         self.out_channels = out_channels
+        self.built_with = {"out_channels": out_channels}
         self.fpn_params = nn.ModuleDict()
         self.backbone = nn.Identity()
         self.patches = nn.ModuleDict(
@@ -63,6 +64,8 @@ class FakeHead(_Fake):
     def __init__(self, num_classes=None, in_channels=None, stem_channels=None, *args, **kwargs):
         nn.Module.__init__(self)
         self.num_classes, self.in_channels, self.stem_channels = num_classes, in_channels, stem_channels
+        stems = list(stem_channels) if isinstance(stem_channels, (list, tuple)) else stem_channels
+        self.built_with = {"num_classes": num_classes, "in_channels": in_channels, "stem_channels": stems}
         # The parts that the contract names: a detector may set their biases once more, which is right and changes
         # nothing that is prepared.
         for name in ("stem_cls", "stem_box"):

@@ -55,7 +55,15 @@ def _pyramid(submission, out_channels, features):
     model.backbone = _GivenFeatures(features)
     model.eval()  # batch norm in the pyramid, where a submission has some, changes nothing
     model.to(features["c3"].dtype)
+    _fill_lazy(model, _image_for(features))
     return model, [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
+def _fill_lazy(model, *inputs) -> None:
+    """Lazy convolutions get their weights at the first forward pass."""
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in model.parameters()):
+        with torch.no_grad():
+            model(*inputs)
 
 
 @probe
@@ -82,17 +90,24 @@ def fpn_values(submission, features, lateral_weights, output_weight):
 
 @probe
 def fpn_flow(submission, out_channels, features):
-    """Gradients: of every parameter of the pyramid, and of each level with respect to c3, c4, c5."""
+    """Gradients: of every parameter of the pyramid, and of each level with respect to c3, c4, c5, in both modes."""
     features = {level: feature.requires_grad_() for level, feature in features.items()}
-    model, _ = _pyramid(submission, out_channels, features)
-    parameters = list(model.parameters())
+    model, convolutions = _pyramid(submission, out_channels, features)
+    # In train mode batch norm takes away the gradient of what it normalises, such as a bias: there only weights count.
+    return {
+        "eval": _flow(model.eval(), list(model.parameters()), features),
+        "train": _flow(model.train(), [convolution.weight for convolution in convolutions], features),
+    }
+
+
+def _flow(model, parameters, features):
     outputs = model(_image_for(features))
-    # Squares, so that no gradient vanishes by symmetry.
-    total = sum(output.square().sum() for output in outputs.values())
-    gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    # Random sums, so that no gradient vanishes by symmetry.
+    sums = {level: (output * torch.randn_like(output)).sum() for level, output in outputs.items()}
+    gradients = torch.autograd.grad(sum(sums.values()), parameters, retain_graph=True, allow_unused=True)
     reach = {}
-    for level, output in outputs.items():
-        wrt = torch.autograd.grad(output.square().sum(), list(features.values()), retain_graph=True, allow_unused=True)
+    for level, value in sums.items():
+        wrt = torch.autograd.grad(value, list(features.values()), retain_graph=True, allow_unused=True)
         reach[level] = {name: _size(gradient) for name, gradient in zip(features, wrt, strict=True)}
     return {"parameters": [_size(gradient) for gradient in gradients], "reach": reach}
 
@@ -104,6 +119,18 @@ def _size(gradient) -> float:
 def _image_for(features):
     batch, _, height, width = features["c3"].shape
     return torch.zeros(batch, 3, height * 8, width * 8, dtype=features["c3"].dtype)
+
+
+@probe
+def locations_device(submission, arguments):
+    """Ask for locations on a device that holds no numbers, and say on which device each level came."""
+    try:
+        locations = submission.get_fpn_location_coords(**arguments, device="meta")
+    except (NotImplementedError, RuntimeError) as error:
+        if "meta" not in str(error).lower():
+            raise
+        return dict.fromkeys(arguments["shape_per_fpn_level"], "meta")  # it looked at numbers that are there, elsewhere
+    return {level: str(coordinates.device) for level, coordinates in locations.items()}
 
 
 def _head_convolutions(head):
@@ -127,6 +154,7 @@ def head_values(submission, num_classes, stem_channels, features, weights, biase
     head = submission.FCOSPredictionNetwork(num_classes, in_channels, stem_channels)
     head.eval()
     head.to(features["p3"].dtype)
+    _fill_lazy(head, features)
     shapes = {}
     with torch.no_grad():
         for name, convolution in _head_convolutions(head).items():
@@ -145,9 +173,14 @@ def head_values(submission, num_classes, stem_channels, features, weights, biase
 def head_init(submission, num_classes, in_channels, stem_channels):
     """Statistics of the head's initial weights, before anything is trained."""
     head = submission.FCOSPredictionNetwork(num_classes, in_channels, stem_channels)
+    _fill_lazy(head, {level: torch.zeros(1, in_channels, 4, 4) for level in ("p3", "p4", "p5")})
     named = _head_convolutions(head)
     stems = {name: convolution for name, convolution in named.items() if name.startswith("stem")}
-    return {"stems": {name: _statistics(stem) for name, stem in stems.items()}, "pred_cls_bias": named["pred_cls"].bias}
+    return {
+        "stems": {name: _statistics(stem) for name, stem in stems.items()},
+        "predictions": {name: _statistics(named[name]) for name in ("pred_cls", "pred_box", "pred_ctr")},
+        "pred_cls_bias": named["pred_cls"].bias,
+    }
 
 
 def _statistics(convolution):
@@ -161,7 +194,7 @@ def _statistics(convolution):
 
 
 def _detector(submission, num_classes):
-    return submission.FCOS(num_classes=num_classes, fpn_channels=8, stem_channels=[8, 8])
+    return submission.FCOS(num_classes=num_classes, fpn_channels=8, stem_channels=[12, 10])
 
 
 @probe
@@ -169,7 +202,7 @@ def fcos_losses(submission, num_classes, steps):
     """Run the detector in train mode on some batches, one after the other, with prepared predictions.
 
     Each step is {"images", "gt_boxes", "predictions": [class, box, centerness]}; it gives the losses, their gradients
-    with respect to the predictions, and the normaliser after the step.
+    with respect to the predictions, the normaliser after the step, and what backbone and head were built with.
     """
     predictions = [
         [{level: tensor.requires_grad_() for level, tensor in kind.items()} for kind in step["predictions"]]
@@ -196,6 +229,7 @@ def fcos_losses(submission, num_classes, steps):
                 "losses": dict(losses),
                 "gradients": [{level: next(gradients) for level in kind} for kind in prepared],
                 "normalizer": detector._normalizer,
+                "built_with": [part.built_with for part in detector.modules() if hasattr(part, "built_with")],
             }
         )
     return results
@@ -224,7 +258,7 @@ def fcos_eval(submission, num_classes, images, predictions, score_thresh, nms_th
 
 
 @probe
-def inference(submission, num_classes, images, locations, predictions, score_thresh, nms_thresh):
+def inference(submission, num_classes, images, locations, predictions, thresholds):
     """Call `FCOS.inference` with prepared predictions. A broken `__init__` belongs to another task."""
     try:
         detector = _detector(submission, num_classes)
@@ -237,28 +271,29 @@ def inference(submission, num_classes, images, locations, predictions, score_thr
         detector.backbone = submission.DetectorBackboneWithFPN(8)
     detector.eval()
     with torch.no_grad():
-        outputs = detector.inference(
-            images, locations, *predictions, test_score_thresh=score_thresh, test_nms_thresh=nms_thresh
-        )
+        outputs = detector.inference(images, locations, *predictions, **thresholds)
     return list(outputs)
 
 
 @probe
 def overfit(submission, num_classes, images, gt_boxes, iterations, batch_size, learning_rate):
-    """Train the submission's own detector on a few images (uint8); the three losses of every iteration."""
+    """Train the submission's own detector on a few images (uint8).
+
+    It gives the three losses of every iteration, and how large the first gradients of backbone and head are.
+    """
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     images = (images / 255.0 - mean[:, None, None]) / std[:, None, None]
     gt_boxes = gt_boxes.float()
     torch.set_flush_denormal(True)  # tiny gradients would make the CPU many times slower
     if isinstance(submission.FCOS, type):
-        detector = submission.FCOS(num_classes=num_classes, fpn_channels=32, stem_channels=[32, 32])
+        detector = submission.FCOS(num_classes=num_classes, fpn_channels=32, stem_channels=[32, 24])
     else:  # its task has lost points already: the class was replaced by a function that asks the trusted side
-        head = submission.FCOSPredictionNetwork(num_classes, 32, [32, 32])
+        head = submission.FCOSPredictionNetwork(num_classes, 32, [32, 24])
         detector = DetectorByRequest(submission.DetectorBackboneWithFPN(32), head, submission.FCOS)
     detector.train()
     optimizer = torch.optim.SGD(detector.parameters(), lr=learning_rate, momentum=0.9)
     generator = torch.Generator().manual_seed(0)
-    history = []
+    history, first_gradients = [], {}
     for iteration in range(iterations):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (iteration + 1) / 20)  # warm-up: nothing is pretrained here
@@ -266,7 +301,10 @@ def overfit(submission, num_classes, images, gt_boxes, iterations, batch_size, l
         losses = detector(images[chosen], gt_boxes[chosen])
         optimizer.zero_grad()
         sum(losses.values()).backward()
+        for name in () if first_gradients else ("backbone", "pred_net"):
+            parameters = getattr(detector, name).parameters()
+            first_gradients[name] = sum(_size(parameter.grad) for parameter in parameters)
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
         optimizer.step()
         history.append([float(losses[name].detach()) for name in ("loss_cls", "loss_box", "loss_ctr")])
-    return torch.tensor(history)
+    return {"losses": torch.tensor(history), "first_gradients": first_gradients}

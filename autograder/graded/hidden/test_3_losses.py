@@ -4,7 +4,7 @@ import pytest
 
 from autograder.compare import Mismatch, Tolerance, assert_matches
 from autograder.plugin import task
-from autograder.rules import LOSSES, assert_loss, assert_training_falls
+from autograder.rules import LOSSES, assert_loss, assert_networks, assert_training_falls
 
 
 @task("3.1", "general-cls")
@@ -26,6 +26,12 @@ def test_box_loss_in_general(submission, fresh, name):
 def test_centerness_loss_in_general(submission, fresh, name):
     """7 classes in a batch of three; 3 classes in a batch of one, float64."""
     assert_loss(submission, fresh(name), "loss_ctr")
+
+
+@task("3.1", "networks")
+def test_backbone_and_head_are_built_from_the_arguments(submission, fresh):
+    """fpn_channels for both, the classes and all stem channels for the head."""
+    assert_networks(submission, fresh("losses_general"))
 
 
 @task("3.1", "normalizer")

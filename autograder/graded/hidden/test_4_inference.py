@@ -8,7 +8,7 @@ import torch
 from autograder.compare import Mismatch, Tolerance
 from autograder.oracle import solve
 from autograder.plugin import task
-from autograder.rules import EXACT, assert_call, assert_detections, sorted_detections
+from autograder.rules import EXACT, assert_call, assert_detections, assert_inside, sorted_detections
 
 # Vectorised NMS in plain PyTorch takes 0.7 to 2 times the reference, two loops over lists of numbers about 8 times, two
 # loops over elements of tensors some hundred times.
@@ -57,13 +57,21 @@ def test_nms_of_thousands_of_boxes_is_fast(submission, fresh):
 @pytest.mark.parametrize("name", ["detections_clipped", "detections_clipped_tall"])
 def test_boxes_are_clipped_to_an_off_square_image(submission, fresh, name):
     """x by the width, y by the height; the last pixel may be W or W - 1."""
-    assert_detections(submission, fresh(name), "boxes", boxes=Tolerance(0, 1.01))
+    case = fresh(name)
+    assert_detections(submission, case, "boxes", boxes=Tolerance(0, 1.01))
+    assert_inside(submission, case)
 
 
 @task("4.2", "ranking")
 def test_scores_combine_class_and_centerness(submission, fresh):
     """Best class per location, square root of the product, threshold on that score; low scores are removed."""
     assert_detections(submission, fresh("detections_ranking"), "scores", "classes", "boxes")
+
+
+@task("4.2", "ranking")
+def test_thresholds_have_defaults(submission, fresh):
+    """Scores above 0.3, overlaps up to 0.5, when no threshold is given."""
+    assert_detections(submission, fresh("detections_defaults"), "scores", "classes", "boxes")
 
 
 @task("4.2", "class-wise")
@@ -73,8 +81,10 @@ def test_classes_do_not_suppress_each_other(submission, fresh):
 
 
 @task("4.2", "empty")
-def test_an_image_without_detections(submission, reference):
-    """Three empty tensors, (0, 4), (0,) and (0,)."""
+def test_an_image_without_detections(submission, reference, fresh):
+    """Three empty tensors, (0, 4), (0,) and (0,), for this image and not for every image."""
     boxes, classes, scores = sorted_detections(submission.run(reference("detections_none")))
     if len(boxes) or len(classes) or len(scores):
         raise Mismatch("detections were returned where none scores above the threshold")
+    if not len(sorted_detections(submission.run(fresh("detections_ranking")))[0]):
+        raise Mismatch("nothing is detected where scores are above the threshold")

@@ -1,6 +1,6 @@
 """Part 2: the head and the targets that it learns."""
 
-from autograder.compare import assert_matches
+from autograder.compare import Mismatch, assert_matches
 from autograder.plugin import task
 from autograder.rules import assert_call, assert_head_values, assert_initial_values, assert_shapes, seen_in
 
@@ -16,6 +16,8 @@ def test_head_returns_three_dicts_of_flat_maps(submission, reference):
         assert_matches(outputs, case.expected["outputs"], "the head's output (class, box, centerness)")
     for i, name in enumerate(names):
         assert_shapes(outputs[i], case.expected["outputs"][i], name, seen_in(case.mistakes, "outputs", i))
+        if any((values == values.flatten()[0]).all() for values in outputs[i].values()):
+            raise Mismatch(f"the {name} are the same everywhere", hint="They do not depend on the features")
 
 
 @task("2.1", "values")

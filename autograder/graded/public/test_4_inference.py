@@ -22,6 +22,12 @@ def test_nms_of_one_box(submission, reference):
     assert_call(submission, reference("nms_one_box"), "the kept indices", EXACT)
 
 
+@task("4.1", "empty")
+def test_nms_of_the_same_box_twice(submission, reference):
+    """The better of two equal boxes stays."""
+    assert_call(submission, reference("nms_same_box"), "the kept indices", EXACT)
+
+
 @task("4.2", "boxes")
 def test_detected_boxes(submission, reference):
     """Boxes of the locations whose score is above the threshold, after NMS."""

@@ -37,7 +37,7 @@ def known_mistakes(probe: str, inputs: dict, expected: object) -> list[tuple[str
                 prediction = _shortened(probe, solve(probe, inputs, Path(folder)))
             except Exception:
                 continue  # with these inputs the mistake ends in an exception, and that has a message of its own
-        if not _same(prediction, _shortened(probe, expected)):
+        if _says_something(prediction, expected) and not _same(prediction, _shortened(probe, expected)):
             found.append((patch.fields["hint"], prediction))
     return found
 
@@ -54,6 +54,15 @@ def _shortened(probe: str, result):
     if probe == "fcos_losses":
         result = [{"losses": step["losses"]} for step in result]
     return map_tensors(result, lambda tensor: tensor.float() if tensor.dtype == torch.float64 else tensor)
+
+
+def _says_something(prediction, expected) -> bool:
+    """Whether nothing is NaN, and nothing empty that should not be: many mistakes end there, so it tells none apart."""
+    tensors, wanted = [], []
+    map_tensors(prediction, tensors.append)
+    map_tensors(expected, wanted.append)
+    is_empty = any(tensor.numel() == 0 for tensor in tensors) and all(tensor.numel() for tensor in wanted)
+    return not is_empty and not any(tensor.isnan().any() for tensor in tensors)
 
 
 def _same(prediction, expected) -> bool:
