@@ -20,6 +20,7 @@ class Comparison:
     test: str
     relative: float
     absolute: float
+    why_not: str
     excess: float
 
 
@@ -85,7 +86,9 @@ def grade_specimen(specimen: Specimen, tasks: set[str], worker: Worker) -> Grade
 
         def collect(task_id, part_id, result):
             comparisons.extend(
-                Comparison(task_id, result.name, m.tolerance.relative, m.tolerance.absolute, m.excess) for m in margins
+                Comparison(task_id, result.name, limit.relative, limit.absolute, limit.why_not, margin.excess)
+                for margin in margins
+                for limit in (margin.tolerance,)
             )
             margins.clear()
 

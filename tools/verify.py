@@ -34,6 +34,7 @@ def configure(parser):
         "--also", type=Path, metavar="FILE", help="figures of another run, for the spread of tolerances"
     )
     parser.add_argument("--readme", action="store_true", help="write the figures into autograder/README.md")
+    parser.add_argument("--repeat", type=int, metavar="N", help="instead, grade some submissions N times and compare")
     parser.add_argument("--security", action="store_true", help="run hostile submissions instead")
 
 
@@ -45,8 +46,14 @@ def run(args) -> int:
         return verify_security.run(args)
     if args.readme and (args.quick or args.only):
         raise KitError("--readme publishes the figures of a full run: leave --quick and --only out")
+    if args.repeat is not None and args.repeat < 2:
+        raise KitError("--repeat compares gradings: it needs at least 2")
     if args.json and not args.json.parent.is_dir():
         raise KitError(f"{args.json}: the folder {args.json.parent} does not exist")
+    if args.repeat is not None:
+        from tools import verify_repeat
+
+        return verify_repeat.run(args)
     specimens = choose(read_mutants(), read_variants(), args.quick, args.only)
     requests = [(one, {one.task} if args.own and one.task else _function_tasks(one)) for one in specimens]
     training = args.train or ("none" if args.quick or args.own else "some")

@@ -1,10 +1,8 @@
 """The figures of `kit verify`: what the gradings of mutants and variants say about the grader."""
 
-from autograder.tasks import ROOT
 from tools.grading_pool import Graded
+from tools.readme_section import write_section
 
-README = ROOT / "autograder" / "README.md"
-_BEGIN, _END = "<!-- figures: written by `kit verify --readme` -->", "<!-- end of figures -->"
 OWN_TASK_ONLY, DIAGNOSED = 0.97, 0.60  # the least shares that are accepted
 ROOM = 10  # a tolerance lies at least this factor above correct results and below mistakes
 
@@ -30,6 +28,7 @@ def summary(graded: list[Graded], elsewhere: dict) -> dict:
         "variants_full": sum(not one.lost for one in variants),
         "partial_total": len(partial),
         "partial_as_stated": sum(set(one.lost) == set(one.specimen.loses) for one in partial),
+        "partial": {one.specimen.name: sorted(one.lost) for one in partial},
         "survivors": [one.specimen.name for one in mutants if not one.killed],
         "undiagnosed": [one.specimen.name for one in public if not one.diagnosed],
         "elsewhere": {
@@ -51,6 +50,7 @@ def summary(graded: list[Graded], elsewhere: dict) -> dict:
         and figures["mutants_diagnosed"] >= DIAGNOSED * len(public)
         and figures["variants_full"] == len(variants)
         and figures["partial_as_stated"] == len(partial)
+        and all(row["room"] or row["why_not"] for row in figures["tolerances"])
     )
     return figures
 
@@ -60,38 +60,57 @@ def tolerances(graded: list[Graded], elsewhere: list[dict]) -> list[dict]:
 
     Errors are in units of the tolerance: correct results should stay below 1 / ROOM, mistakes above ROOM. A mutant that
     a test does not see (its error is that of correct results) plays no part in that test.
+
+    Args:
+        graded: every specimen.
+        elsewhere: rows of a run on another version of torch; may be empty.
     """
     rows: dict[tuple, dict] = {}
     for one in graded:
-        worst: dict[tuple, float] = {}
+        worst: dict[tuple, tuple[float, str]] = {}
         for comparison in one.comparisons:
             key = (comparison.task, comparison.test, comparison.relative, comparison.absolute)
-            worst[key] = max(worst.get(key, 0.0), comparison.excess)
-        honest = one.specimen.task is None and not one.specimen.loses
-        for key, excess in worst.items():
-            row = rows.setdefault(key, {"correct": 0.0, "correct_name": "", "mistakes": []})
-            if honest and excess > row["correct"]:
-                row["correct"], row["correct_name"] = excess, one.specimen.name
-            elif one.specimen.task == key[0]:
+            before, _ = worst.get(key, (0.0, ""))
+            worst[key] = max(before, comparison.excess), comparison.why_not
+        for key, (excess, why_not) in worst.items():
+            row = rows.setdefault(key, {"spread": dict.fromkeys(_CONDITIONS.values(), 0.0), "mistakes": []})
+            row["why_not"] = why_not
+            if one.specimen.task == key[0]:
                 row["mistakes"].append((excess, one.specimen.name))
-    before = {(row["task"], row["test"], row["relative"], row["absolute"]): row for row in elsewhere}
-    table = []
-    for key, row in sorted(rows.items()):
-        other = before.get(key)
-        if other is not None and other["correct"] > row["correct"]:
-            row["correct"], row["correct_name"] = other["correct"], f"{other['correct_name']}, other version"
-        seen = [mistake for mistake in row["mistakes"] if mistake[0] > max(1 / ROOM, 3 * row["correct"])]
-        nearest = min(seen, default=(None, ""))
-        task, test, relative, absolute = key
-        table.append(
-            {
-                **{"task": task, "test": test, "relative": relative, "absolute": absolute},
-                **{"correct": row["correct"], "correct_name": row["correct_name"]},
-                **{"nearest_mistake": nearest[0], "nearest_name": nearest[1]},
-                "room": row["correct"] <= 1 / ROOM and (nearest[0] is None or nearest[0] >= ROOM),
-            }
-        )
-    return table
+            elif one.specimen.task is None and not one.specimen.loses:
+                condition = _CONDITIONS.get(one.specimen.name, _CONDITIONS[""])
+                row["spread"][condition] = max(row["spread"][condition], excess)
+    others = {(row["task"], row["test"], row["relative"], row["absolute"]): row for row in elsewhere}
+    return [_tolerance(key, row, others.get(key)) for key, row in sorted(rows.items())]
+
+
+# Correct results under other conditions: the variant that shows them -> what it is called in the table.
+_CONDITIONS = {
+    "solutions": "float32",
+    "two-threads": "2 and 4 threads",
+    "four-threads": "2 and 4 threads",
+    "channels-last": "channels_last",
+    "": "other variants",
+}
+_OTHER_TORCH = "other torch"
+
+
+def _tolerance(key: tuple, row: dict, other: dict | None) -> dict:
+    spread = dict(row["spread"])
+    if other is not None:
+        spread[_OTHER_TORCH] = other["correct"]
+    correct = max(spread.values())
+    seen = [mistake for mistake in row["mistakes"] if mistake[0] > max(1 / ROOM, 3 * correct)]
+    nearest, name = min(seen, default=(None, ""))
+    return {
+        **dict(zip(("task", "test", "relative", "absolute"), key, strict=True)),
+        "spread": spread,
+        "correct": correct,
+        "nearest_mistake": nearest,
+        "nearest_name": name,
+        "room": correct <= 1 / ROOM and (nearest is None or nearest >= ROOM),
+        "why_not": row["why_not"],
+    }
 
 
 def print_report(graded: list[Graded], figures: dict) -> None:
@@ -130,37 +149,50 @@ def totals(figures: dict) -> list[str]:
 
 
 def write_readme(figures: dict) -> None:
-    """Put the figures into the README of the grader, between their two markers."""
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    README.write_text(f"{before}{_BEGIN}\n{_markdown(figures)}\n{_END}{after}", encoding="utf-8")
-    print(f"wrote {README.relative_to(ROOT)}")
+    """Put the figures into the README of the grader."""
+    write_section("kit verify --readme", [*_figures_lines(figures), "", *_tolerance_table(figures["tolerances"])])
 
 
-def _markdown(figures: dict) -> str:
+def _figures_lines(figures: dict) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
-    lines = [f"Measured with {versions}.", "", *(f"- {line}" for line in totals(figures))]
-    lines += [
-        f"- `{name}` also costs {', '.join(entry['tasks'])}: {entry['why']}"
-        for name, entry in figures["elsewhere"].items()
+    partial = [f"`{name}` loses {', '.join(parts)}" for name, parts in figures["partial"].items()]
+    return [
+        f"Measured with {versions}.",
+        "",
+        *(f"- {line}." for line in totals(figures)),
+        f"- What the partial solutions lose, and no more: {'; '.join(partial)}.",
+        *(
+            f"- `{name}` also costs {', '.join(entry['tasks'])}: {entry['why']}"
+            for name, entry in figures["elsewhere"].items()
+        ),
     ]
-    lines += ["", "| task | test | tolerance (relative, absolute) | correct results, at most | nearest mistake |"]
-    lines += ["|---|---|---|---|---|"]
-    for row in figures["tolerances"]:
-        nearest = "-" if row["nearest_mistake"] is None else f"{row['nearest_mistake']:.3g} ({row['nearest_name']})"
-        lines.append(
-            f"| {row['task']} | {row['test'].removeprefix('test_')} | {row['relative']:g}, {row['absolute']:g} "
-            f"| {row['correct']:.2g} | {nearest} |"
-        )
-    return "\n".join(lines)
+
+
+def _tolerance_table(rows: list[dict]) -> list[str]:
+    conditions = list(dict.fromkeys(condition for row in rows for condition in row["spread"]))
+    columns = ["task", "test", "tolerance", *conditions, "room above", "nearest mistake", "why not 10"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for row in rows:
+        nearest = row["nearest_mistake"]
+        cells = [
+            row["task"],
+            row["test"].removeprefix("test_").replace("_", " "),
+            f"{row['relative']:g}, {row['absolute']:g}",
+            *(f"{row['spread'].get(condition, 0):.1g}" for condition in conditions),
+            f"{1 / row['correct']:.1g}" if row["correct"] else "exact",
+            "none" if nearest is None else f"{nearest:.2g} `{row['nearest_name'].partition('/')[2]}`",
+            "" if row["room"] else row["why_not"],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def _tolerance_line(row: dict) -> str:
     nearest = row["nearest_mistake"]
     return (
-        f"little room: {row['task']} {row['test']}: correct {row['correct']:.2g} ({row['correct_name']}), "
+        f"little room: {row['task']} {row['test']}: correct {row['correct']:.2g}, "
         f"nearest mistake {'none' if nearest is None else f'{nearest:.3g}'} {row['nearest_name']}"
+        f"{', because ' + row['why_not'] if row['why_not'] else ', and no reason is given'}"
     )
 
 

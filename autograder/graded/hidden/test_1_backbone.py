@@ -38,7 +38,11 @@ def test_pyramid_merges_off_square_levels(submission, fresh):
 
 
 @task("1.2", "general")
-@pytest.mark.parametrize(("name", "dtype"), [("locations_any", torch.float32), ("locations_float64", torch.float64)])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("locations_any", torch.float32), ("locations_float64", torch.float64)],
+    ids=["float32", "float64"],
+)
 def test_locations_of_any_size_and_dtype(submission, fresh, name, dtype):
     """Random sizes, unusual strides, float32 when no dtype is given."""
     case = fresh(name)
