@@ -15,7 +15,7 @@ TRAINING = "3.2"
 # Of the mutants of a task whose part the reference answers in the training, all train alike: some are enough.
 _TRAINED_MUTANTS = 2
 # CI: every so many of the mutants and variants, beginning with the first of each task.
-_QUICK_MUTANTS, _QUICK_VARIANTS = 5, 4
+_QUICK_MUTANTS, _QUICK_VARIANTS = 10, 8
 
 
 def configure(parser):
@@ -54,11 +54,12 @@ def run(args) -> int:
         from tools import verify_repeat
 
         return verify_repeat.run(args)
+    elsewhere = _read_figures(args.also)
     specimens = choose(read_mutants(), read_variants(), args.quick, args.only)
     requests = [(one, {one.task} if args.own and one.task else _function_tasks(one)) for one in specimens]
     training = args.train or ("none" if args.quick or args.own else "some")
     graded = grade_all(with_training(requests, training), args.jobs)
-    figures = summary(graded, _read_figures(args.also))
+    figures = summary(graded, elsewhere)
     print_report(graded, figures)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

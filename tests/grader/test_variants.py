@@ -3,12 +3,10 @@
 import pytest
 
 from autograder.errors import KitError
-from autograder.tasks import load_tasks
 from tools.grading_pool import grade_specimen
 from tools.specimens import read_variants
 
 VARIANTS = {variant.name: variant for variant in read_variants()}
-FUNCTION_TASKS = {task.id for task in load_tasks().graded if task.symbols}
 # How calls of other tasks' functions are written: variant -> tasks whose calls it changes.
 CALLS = {
     "keywords": {"3.1", "4.2"},
@@ -18,7 +16,18 @@ CALLS = {
     "decorated": {"2.2", "2.3", "2.4", "3.1"},
     "inference-all-levels-first": {"4.2"},
 }
-SAMPLE = ["batch-norm-in-pyramid", "in-place", "losses-of-the-original", "old-imports"]
+# Where a test was once too strict: variant -> task.
+HARD = {
+    "batch-norm-in-pyramid": "1.1",
+    "lazy-convolutions": "1.1",
+    "dropout-in-pyramid": "1.1",
+    "locations-old-meshgrid": "1.2",
+    "stems-only-initialised": "2.1",
+    "head-touched-by-detector": "3.1",
+    "losses-of-the-original": "3.1",
+    "clipped-to-last-pixel": "4.2",
+    "inference-of-the-original": "4.2",
+}
 PARTIAL = {"merged-after-smoothing": {"1.1"}, "head-without-initialisation": {"2.1"}, "slow-suppression": {"4.1"}}
 
 
@@ -31,9 +40,9 @@ def test_calls_are_answered_however_they_are_written(name, worker):
     assert grade_specimen(VARIANTS[name], CALLS[name], worker).lost == {}
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", HARD)
 def test_honest_variant_gets_all_points(name, worker):
-    assert grade_specimen(VARIANTS[name], FUNCTION_TASKS, worker).lost == {}
+    assert grade_specimen(VARIANTS[name], {HARD[name]}, worker).lost == {}
 
 
 @pytest.mark.parametrize("name", PARTIAL)

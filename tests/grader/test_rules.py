@@ -1,0 +1,80 @@
+"""Rules whose verdict no mutant of a single task shows: made-up answers, and how a problem is put into words."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from autograder.case import Case
+from autograder.compare import Mismatch, Tolerance, assert_matches
+from autograder.oracle.all_cases import CASES
+from autograder.oracle.mistakes import known_mistakes
+from autograder.rules import assert_head_values, assert_training_falls
+
+STEPS = 40
+GRADIENTS = {"backbone": 1.0, "pred_net": 1.0}
+# The reference falls from 3 to 1 in each of the three losses; without learning they stay at 3.
+REFERENCE = torch.linspace(3, 1, STEPS)[:, None].expand(STEPS, 3)
+UNTRAINED = torch.full((STEPS, 3), 3.0)
+# (losses, gradients, what is said)
+TRAININGS = [
+    (REFERENCE * 1.5, GRADIENTS, ""),
+    (UNTRAINED, GRADIENTS, "does not fall"),
+    (10 / torch.arange(1, STEPS + 1)[:, None].expand(STEPS, 3), GRADIENTS, "loss_cls begins at another size"),
+    (REFERENCE, {**GRADIENTS, "backbone": 0.0}, "no gradient reaches backbone"),
+    (REFERENCE, {**GRADIENTS, "pred_net": float("nan")}, "no gradient reaches pred_net"),
+    (REFERENCE * torch.nan, GRADIENTS, "do not stay finite"),
+    (REFERENCE[1:], GRADIENTS, "wrong shape"),
+]
+
+
+def _answers(value):
+    return SimpleNamespace(run=lambda case: value)
+
+
+def _training(losses):
+    return Case("overfit", {}, {"losses": losses, "first_gradients": GRADIENTS})
+
+
+@pytest.mark.parametrize(("losses", "gradients", "problem"), TRAININGS)
+def test_training_must_be_that_of_the_network(losses, gradients, problem):
+    submission = _answers({"losses": losses, "first_gradients": gradients})
+    if not problem:
+        assert_training_falls(submission, _training(REFERENCE), _training(UNTRAINED))
+        return
+    with pytest.raises(Mismatch, match=problem):
+        assert_training_falls(submission, _training(REFERENCE), _training(UNTRAINED))
+
+
+def test_missing_convolution_is_named_as_missing():
+    case = Case("head_values", {}, {"convolutions": {"stem_cls.0": [8, 4, 3, 3], "stem_cls.1": [8, 8, 3, 3]}})
+    found = {"convolutions": {"stem_cls.0": [8, 4, 3, 3]}}
+    with pytest.raises(Mismatch, match="convolution 2 of stem_cls is missing: expected 3x3 8->8"):
+        assert_head_values(_answers(found), case)
+
+
+@pytest.mark.parametrize(
+    ("received", "message"),
+    [
+        (torch.tensor(2.0), "the loss has the wrong value: expected 1.5, received 2$"),
+        (torch.tensor(float("nan")), r"the loss is not finite: expected \(\) floats, received \(\) float32$"),
+        (torch.tensor(2), "the loss has the wrong dtype"),
+    ],
+)
+def test_one_number_is_not_spoken_of_as_many(received, message):
+    with pytest.raises(Mismatch, match=message):
+        assert_matches(received, torch.tensor(1.5), "the loss")
+
+
+@pytest.mark.parametrize("received", [torch.tensor([0.0, 2.0]), torch.tensor([True, False])])
+def test_indices_must_be_integers(received):
+    with pytest.raises(Mismatch):
+        assert_matches(received, torch.tensor([0, 2]), "the kept indices", Tolerance(0, 1e-6))
+
+
+def test_empty_answer_gets_no_diagnosis():
+    probe, inputs = CASES["detections"][1](torch.Generator().manual_seed(0))
+    expected = [torch.ones(3, 4), torch.zeros(3, dtype=torch.int64), torch.ones(3)]
+    predictions = [prediction for _, prediction in known_mistakes(probe, inputs, expected)]
+    assert predictions
+    assert all(len(boxes) for boxes, _, _ in predictions)
