@@ -3,7 +3,8 @@
 import contextlib
 import importlib.metadata
 import io
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from autograder.sandbox import Worker
 from autograder.tasks import Part, Task, TaskTable, load_tasks
 
 GRADED = Path(__file__).resolve().parent / "graded"
+NOT_RUN = "the test of this part did not run"
 
 
 def has_oracle() -> bool:
@@ -78,6 +80,8 @@ def grade(
     on_result=None,
     as_student: bool = False,
     isolation: str | None = None,
+    seconds: float | None = None,
+    on_progress: Callable[[dict], None] | None = None,
 ) -> dict:
     """Grade one submission.
 
@@ -91,6 +95,8 @@ def grade(
         isolation: level of a new worker, see `autograder.isolation`; None for the strongest that can be had here.
         as_student: public tests only, and calls of other tasks' functions go to the submission's own, as they must
             where there is no reference.
+        seconds: for all of it; what has not been graded by then loses its points and says so. None for no such limit.
+        on_progress: called as each test ends, with the results so far: parts that are not decided have no points.
 
     Returns:
         The results, ready for JSON: total, max_total, isolation and a warning if it is weaker than it could be, seed,
@@ -102,12 +108,21 @@ def grade(
     """
     import pytest
 
+    started = time.monotonic()
     table = table or load_tasks()
     as_student = as_student or not has_oracle()
     public_only = public_only or as_student
     with grading_session(path, table, tasks, public_only, worker, as_student, isolation) as session:
-        session.on_result = on_result
+        session.deadline = None if seconds is None else started + seconds
         flags = [] if as_student else find_flags(session.worker, session.folder)
+
+        def test_ended(*result):
+            if on_result is not None:
+                on_result(*result)
+            if on_progress is not None:
+                on_progress(_compose(session, tasks, public_only) | {"flags": flags})
+
+        session.on_result = test_ended
         folders = [str(GRADED / "public")] + ([] if public_only else [str(GRADED / "hidden")])
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -146,7 +161,7 @@ def refused_results(
 def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:
     """Put the results together from the list of what is expected, never from what happened to be reported."""
     rows = [
-        _task_result(task, session.results, public_only)
+        _task_result(task, session.results, public_only, expected=session.expected)
         for task in session.table.graded
         if tasks is None or task.id in tasks
     ]
@@ -173,10 +188,14 @@ def _results(
 
 
 def _task_result(
-    task: Task, results: dict, public_only: bool, absent: str = "the test of this part did not run"
+    task: Task, results: dict, public_only: bool, absent: str = NOT_RUN, expected: dict | None = None
 ) -> dict:
     parts = [part for part in task.parts if not (public_only and part.hidden)]
-    rows = [_part_result(part, results.get((task.id, part.id), []), absent) for part in parts]
+    expected = expected or {}
+    rows = [
+        _part_result(part, results.get((task.id, part.id), []), expected.get((task.id, part.id), 1), absent)
+        for part in parts
+    ]
     points = sum(row["points"] for row in rows)
     max_points = sum(part.points for part in parts)
     failing = [row for row in rows if row["status"] != "passed"]
@@ -199,9 +218,9 @@ def _task_result(
     }
 
 
-def _part_result(part: Part, results: list, absent: str) -> dict:
+def _part_result(part: Part, results: list, expected: int, absent: str) -> dict:
     failing = [result for result in results if not result.passed]
-    passed = bool(results) and not failing
+    passed = len(results) >= expected and not failing
     if passed:
         status, message = "passed", ""
     elif failing:

@@ -5,6 +5,7 @@ the table of tasks: a part whose tests did not all run and pass earns nothing, w
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,8 @@ class Grading:
         on_result: called as each test ends.
         defect: what is broken in the kit itself, if anything is: then no grade may be given.
         notes: of the intake, to be shown beside the results.
+        deadline: on the monotonic clock, after which nothing more is graded; None for no such time.
+        expected: {(task, part): number of tests}, known once they are collected.
     """
 
     folder: Path
@@ -74,6 +77,8 @@ class Grading:
     on_result: Callable[[str, str, TestResult], None] | None = None
     defect: KitError | None = None
     notes: list[str] = field(default_factory=list)
+    deadline: float | None = None
+    expected: Counter = field(default_factory=Counter)
     _cases: dict[str, Case] = field(default_factory=dict)
     _outcomes: dict = field(default_factory=dict)
 
@@ -116,6 +121,7 @@ class Grading:
             return _is_hidden(item), order[task_id], *item.location[:2], item.name
 
         items[:] = sorted(kept, key=place)
+        self.expected = Counter(item.get_closest_marker("task").args for item in items)
         config.hook.pytest_deselected(items=dropped)
 
     @pytest.fixture
@@ -123,7 +129,11 @@ class Grading:
         """The submission under grading, for the test's task."""
         task = self.table[request.node.get_closest_marker("task").args[0]]
         lost = {need: self._not_implemented(need) for need in task.needs if self._lost_points(need)}
-        return GradedSubmission(self.folder, self.worker, self.table, task, self.upstream, lost, self._outcomes)
+        graded = GradedSubmission(
+            self.folder, self.worker, self.table, task, self.upstream, lost, self._outcomes, self.deadline
+        )
+        graded.seconds_left()  # raises when there are none, before the reference computes anything
+        return graded
 
     def _lost_points(self, task_id: str) -> bool:
         return any(not result.passed for result in self._results_of(task_id))

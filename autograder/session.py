@@ -1,6 +1,8 @@
 """A submission as graded tests see it: `submission.run(case)` gives what it returns, or raises what went wrong."""
 
 import hashlib
+import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,10 @@ class ProbeFailed(Mismatch):
         self.problem = problem + place
 
 
+class OutOfTime(Mismatch):
+    """The time for the whole submission is over."""
+
+
 class NotYet(Mismatch):
     """The task trains parts that are not implemented yet."""
 
@@ -42,6 +48,7 @@ class GradedSubmission:
             used.
         lost: {id: whether it is not implemented} of the tasks that this one builds on and that have lost points.
         outcomes: of the probes that have run; tests of several parts share them.
+        deadline: on the monotonic clock, when no more is graded; None for no such time.
     """
 
     folder: Path
@@ -51,6 +58,7 @@ class GradedSubmission:
     upstream: object = None
     lost: dict[str, bool] = field(default_factory=dict)
     outcomes: dict = field(default_factory=dict)
+    deadline: float | None = None
 
     def run(self, case):
         """Run a case's probe on the submission, once for all tests that ask.
@@ -84,6 +92,7 @@ class GradedSubmission:
             seconds: wall clock; by default the task's.
 
         Raises:
+            OutOfTime: the deadline has passed, or did while the probe ran.
             Mismatch: the task trains what other tasks have built, and too much of that is missing.
         """
         trains = not self.task.symbols
@@ -99,8 +108,19 @@ class GradedSubmission:
             "probe": case.probe,
             "inputs": case.inputs,
         }
-        limits = Limits(seconds=seconds or self.task.seconds, memory_gib=self.table.memory_gib)
-        return self.worker.run(request, limits, self.upstream and self.upstream(symbols, trains))
+        left, seconds = self.seconds_left(), seconds or self.task.seconds
+        limits = Limits(seconds=min(left, seconds), memory_gib=self.table.memory_gib)
+        outcome = self.worker.run(request, limits, self.upstream and self.upstream(symbols, trains))
+        if outcome.status == "timeout" and left < seconds:
+            raise OutOfTime("stopped: time is over")
+        return outcome
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the deadline; `OutOfTime` when it has passed."""
+        left = math.inf if self.deadline is None else self.deadline - time.monotonic()
+        if left <= 0:
+            raise OutOfTime("not run: time is over")
+        return left
 
     def _symbols_charged_elsewhere(self) -> tuple[str, ...]:
         """Symbols of needed tasks that have lost their points already, and of given ones: the reference answers them.

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("tools.train", "train a detector as a configuration describes it, and evaluate it"),
     "evaluate": ("tools.evaluate", "measure a trained detector: VOC and COCO figures, kinds of mistakes, pictures"),
     "release": ("tools.release", "build what students receive"),
+    "gradescope": ("tools.gradescope", "build the autograder zip for Gradescope"),
     "demo": ("tools.demo", "grade a small class, train a detector, and show both on one page"),
 }
 

@@ -1,0 +1,287 @@
+"""The autograder zip, run in the layout of Gradescope's container under a temporary root."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from autograder.grade import NOT_RUN, refused_results
+from autograder.gradescope import __main__ as container
+from autograder.gradescope import grading
+from autograder.gradescope.memory import LEAST, container_memory, memory_for_probe
+from autograder.gradescope.results import results_json, write_results
+from autograder.tasks import FILES, ROOT, load_tasks
+from tools.cli import main
+from tools.gradescope import build_gradescope_zip
+
+QUICK_TASKS = {"1.2", "2.2", "2.3", "2.4"}  # so that a grading takes seconds, the others are given
+# What Gradescope documents, and nothing else.
+TOP = {"score", "execution_time", "output", "output_format", "test_output_format", "test_name_format", "visibility",
+       "stdout_visibility", "extra_data", "tests", "leaderboard"}  # fmt: skip
+TEST = {"score", "max_score", "status", "name", "number", "output", "visibility"}
+METADATA = {
+    "id": 7,
+    "created_at": "2026-03-01T12:00:00.000000-05:00",
+    "users": [{"email": "ann@x.example", "id": 1, "name": "A"}, {"email": "bob@x.example", "id": 2, "name": "B"}],
+}
+
+
+@pytest.fixture(scope="session")
+def autograder_zip(tmp_path_factory):
+    return build_gradescope_zip(tmp_path_factory.mktemp("zip") / "autograder.zip")
+
+
+@pytest.fixture
+def layout(autograder_zip, tmp_path):
+    """/autograder as Gradescope lays it out, the kit unpacked, all but four tasks given; no submission yet."""
+    root = tmp_path / "autograder"
+    for name in ("source", "submission", "results"):
+        (root / name).mkdir(parents=True)
+    with zipfile.ZipFile(autograder_zip) as archive:
+        archive.extractall(root / "source")
+    shutil.copy(root / "source" / "run_autograder", root)
+    table = root / "source" / "solutions" / "tasks.toml"
+    head, *tasks = re.split(r"(?=^\[\[task\]\]$)", table.read_text(), flags=re.MULTILINE)
+    for i, text in enumerate(tasks):
+        if re.search(r'^id = "(.*)"$', text, re.MULTILINE)[1] not in QUICK_TASKS | {"2.5"}:  # 2.5 is given already
+            tasks[i] = text.replace("\npoints =", "\ngiven = true\npoints =", 1)
+    table.write_text("".join([head, *tasks]))
+    (root / "submission_metadata.json").write_text(json.dumps(METADATA))
+    return root
+
+
+def hand_in(root, old="", new=""):
+    """Put the solutions' two files into the submission, loose, as a student who uploads them without a zip."""
+    for name in FILES:
+        text = (ROOT / "solutions" / name).read_text()
+        (root / "submission" / name).write_text(text.replace(old, new) if old else text)
+    (root / "submission" / "notes.txt").write_text("I liked it.")
+
+
+def run_autograder(root, **environment):
+    environment = {**os.environ, "AUTOGRADER_ROOT": str(root), "AUTOGRADER_PYTHON": sys.executable, **environment}
+    environment.pop("PYTHONPATH", None)  # the container knows the zip alone
+    script = [shutil.which("bash"), str(root / "run_autograder")]
+    done = subprocess.run(script, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
+    return json.loads((root / "results" / "results.json").read_text(), parse_constant=pytest.fail), done
+
+
+def require_schema(results):
+    assert set(results) <= TOP
+    assert "tests" in results or "score" in results
+    for test in results.get("tests", []):
+        assert set(test) == TEST
+        assert test["status"] in ("passed", "failed")
+        assert test["visibility"] in ("visible", "hidden", "after_due_date", "after_published")
+        assert 0 <= test["score"] <= test["max_score"]
+    numbers = [test["number"] for test in results.get("tests", [])]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_container_without_namespaces_grades_loose_files_and_says_how_weakly(layout, tmp_path):
+    refusing = tmp_path / "bin" / "bwrap"
+    refusing.parent.mkdir()
+    refusing.write_text("#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    levels = layout / "source" / "autograder" / "levels.py"
+    text = levels.read_text()
+    assert '"PATH": "/usr/bin:/bin"' in text
+    levels.write_text(text.replace('"PATH": "', f'"PATH": "{refusing.parent}:'))
+    hand_in(layout, "(deltas.clamp(min=0) * stride)", "(deltas * stride)")
+
+    decided, stop = [], threading.Event()  # how many tests results.json had decided, whenever somebody looked
+
+    def look():
+        while not stop.wait(0.02):
+            path = layout / "results" / "results.json"
+            if path.is_file() and (text := path.read_text()):  # always whole, or it is no JSON
+                tests = json.loads(text).get("tests", [])
+                decided.append(sum(test["output"] != "not run yet" for test in tests))
+
+    onlooker = threading.Thread(target=look)
+    onlooker.start()
+    try:
+        results, done = run_autograder(layout)
+    finally:
+        stop.set()
+        onlooker.join()
+    require_schema(results)
+    assert decided == sorted(decided)
+    assert len(set(decided)) > 2
+
+    assert results["extra_data"]["isolation"] in ("uid", "process")
+    assert "No permissions to create a new namespace" in results["extra_data"]["isolation_warning"]
+    assert "No permissions to create a new namespace" in done.stdout  # for the staff; students see no more than this:
+    assert results["output"].startswith(f"isolation: {results['extra_data']['isolation']} (weaker than wanted)")
+    assert "notes.txt" in results["output"]
+    assert results["extra_data"]["students"] == ["ann@x.example", "bob@x.example"]
+
+    table = load_tasks(layout / "source" / "solutions" / "tasks.toml")
+    parts = [(f"{task.id}.{i}", part) for task in table.graded for i, part in enumerate(task.parts, start=1)]
+    assert {task.id for task in table.graded} == QUICK_TASKS
+    for test, (number, part) in zip(results["tests"], parts, strict=True):
+        assert (test["number"], test["max_score"]) == (number, part.points)
+        assert test["visibility"] == ("after_published" if part.hidden else "visible")
+        lost = number.startswith("2.3.") and part.id in ("negative", "mixed")
+        assert test["score"] == (0 if lost else part.points), test
+        assert test["status"] == ("failed" if lost else "passed")
+        assert lost == ("Negative deltas must count as 0" in test["output"])
+    assert sum(part.points for _, part in parts) == 100
+
+
+def test_time_limit_leaves_results_that_say_what_was_not_run(layout):
+    settings = {"minutes": 0.2, "hidden": "visible"}
+    (layout / "source" / "gradescope.json").write_text(json.dumps(settings))
+    hand_in(layout, "import torch\n", "while True: pass\n")
+    results, _ = run_autograder(layout)
+    require_schema(results)
+    assert len(results["tests"]) == 13
+    assert sum(test["score"] for test in results["tests"]) == 0
+    assert "not run: time is over" in results["tests"][-1]["output"]
+
+
+def test_autograder_that_cannot_start_leaves_a_result_that_students_see(layout):
+    hand_in(layout)
+    results, _ = run_autograder(layout, AUTOGRADER_PYTHON="/nowhere/python")
+    require_schema(results)
+    assert results["score"] == 0
+    assert "no fault of yours" in results["output"]
+
+
+def play(tmp_path, *lines, minutes=10):
+    """Run the container's main with a grader that is a few lines of Python."""
+    (tmp_path / "settings.json").write_text(json.dumps({"minutes": minutes, "hidden": "hidden"}))
+    script = "\n".join(["import json, os, signal, sys, time", *lines])
+    assert container.main([str(tmp_path)], (sys.executable, "-c", script), tmp_path / "settings.json") == 0
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    require_schema(results)
+    return results
+
+
+@pytest.fixture
+def half():
+    """A line that reports a grading on the way: one part passed, all others undecided."""
+    results = refused_results(NOT_RUN)
+    results["notes"] = []
+    part = results["tasks"][0]["parts"][0]
+    part |= {"points": part["max_points"], "status": "passed", "message": ""}
+    return f"print({json.dumps(json.dumps({'results': results}))}, flush=True)"
+
+
+# What becomes of the grader after its first report -> what the other tests say.
+ENDS = {
+    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "too little memory"),
+    "ended": ("sys.exit(3)", "the grader ended with code 3"),
+    "hanging": ("time.sleep(600)", "not run: time is over"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_points_stay_when_the_grader_ends_early(how, half, tmp_path):
+    act, message = ENDS[how]
+    results = play(tmp_path, half, act, minutes=0.05 if how == "hanging" else 10)
+    first, *others = results["tests"]
+    assert first["score"] == first["max_score"] > 0
+    assert {test["score"] for test in others} == {0}
+    assert all(message in test["output"] for test in others)
+    assert {test["visibility"] for test in results["tests"]} == {"visible", "hidden"}
+
+
+@pytest.mark.parametrize("act", ["print(json.dumps({'error': 'the reference is missing'}))", "print('{', flush=True)"])
+def test_broken_kit_gives_a_result_that_students_see(act, half, tmp_path):
+    results = play(tmp_path, half, act)
+    assert results["score"] == 0
+    assert "tests" not in results  # no grade from a kit that is broken
+    assert "no fault of yours" in results["output"]
+    if "error" in act:
+        assert "the reference is missing" in results["output"]
+
+
+def test_results_are_never_nan(tmp_path):
+    results = refused_results("too big")
+    results["tasks"][0]["points"] = float("nan")
+    results["tasks"][0]["parts"][0]["points"] = float("nan")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_results(tmp_path / "results.json", results_json(results, "visible", 1.0))
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_leaderboard_shows_finite_figures_where_a_task_measures_them():
+    results = refused_results("too big")
+    assert results_json(results, "visible", 1.0)["leaderboard"] == []
+    results["tasks"][0]["measures"] = {"mAP": 0.43217, "loss": float("nan")}
+    assert results_json(results, "visible", 1.0)["leaderboard"] == [{"name": "mAP", "value": 0.4322, "order": "desc"}]
+
+
+def test_probe_gets_the_memory_that_two_processes_leave(tmp_path, monkeypatch):
+    # 768 MiB, of which the grader and its worker take 220 each and 96 are kept.
+    assert memory_for_probe(768 << 20, 220 << 20) == 232 << 20
+    assert memory_for_probe(768 << 20, 400 << 20) == LEAST
+    unlimited, limited = tmp_path / "max", tmp_path / "bytes"
+    unlimited.write_text("max\n")
+    limited.write_text(f"{768 << 20}\n")
+    assert container_memory((tmp_path / "none", unlimited)) is None
+    assert container_memory((unlimited, limited)) == 768 << 20
+    table = load_tasks()
+    monkeypatch.setattr(grading, "own_memory", lambda: 220 << 20)
+    for size, gib in ((None, 4), (64 << 30, 4), (768 << 20, 0.23)):
+        monkeypatch.setattr(grading, "container_memory", lambda size=size: size)
+        assert grading.table_for_container(table).memory_gib == gib
+    assert grading.table_for_container(table).digest == table.digest
+
+
+def test_zip_is_the_same_to_the_byte_and_holds_what_gradescope_runs(autograder_zip, tmp_path):
+    time.sleep(1.1)  # another second: a time in the zip would show
+    assert build_gradescope_zip(tmp_path / "again.zip").read_bytes() == autograder_zip.read_bytes()
+    with zipfile.ZipFile(autograder_zip) as archive:
+        names = archive.namelist()
+        scripts = {name: archive.read(name) for name in ("setup.sh", "run_autograder")}
+        modes = {name: stat.filemode(archive.getinfo(name).external_attr >> 16) for name in names}
+    assert names == sorted(names)
+    for name, text in scripts.items():
+        assert modes.pop(name) == "-rwxr-xr-x"
+        assert text.startswith(b"#!/usr/bin/env bash\n")
+        assert b"\r" not in text
+        assert b"@" not in text.replace(b'"$@"', b"")  # every placeholder is filled
+        assert subprocess.run(["bash", "-n"], input=text, check=False).returncode == 0
+    assert set(modes.values()) == {"-rw-r--r--"}
+    assert {name.partition("/")[0] for name in names} == {
+        "LICENSE", "autograder", "gradescope.json", "helpers", "requirements.txt", "run_autograder", "setup.sh",
+        "solutions",
+    }  # fmt: skip
+
+
+def test_index_stands_in_setup(tmp_path):
+    path = build_gradescope_zip(tmp_path / "a.zip", index="https://wheels.x.example/cpu")
+    with zipfile.ZipFile(path) as archive:
+        line = next(line for line in archive.read("setup.sh").decode().splitlines() if "requirements" in line)
+    assert "--no-cache-dir --extra-index-url 'https://wheels.x.example/cpu' -r" in line
+
+
+BAD_INPUT = [
+    (["--minutes", "60", "--out", "{}/a.zip"], "1 to 40"),
+    (["--out", "{}"], "not the name of a zip"),
+    (["--out", "{}/kept.txt"], "not the name of a zip"),
+    (["--out", "{}/no/a.zip"], "does not exist"),
+    (["--index", "https://x.example/'; rm", "--out", "{}/a.zip"], "the address of an index"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_INPUT)
+def test_bad_input_is_one_line_and_writes_nothing(arguments, message, tmp_path, capsys):
+    (tmp_path / "kept.txt").write_text("mine")
+    assert main(["gradescope", *(text.format(tmp_path) for text in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["kept.txt"]
+    assert (tmp_path / "kept.txt").read_text() == "mine"
