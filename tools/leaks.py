@@ -17,6 +17,7 @@ from tools.confidential import NUMBERS_IN_A_ROW, Secrets, as_printed, commented_
 
 _NUMBER = re.compile(r"-?\d+\.\d{4,}(?:e[-+]?\d+)?")
 _TEXT = {".py", ".md", ".txt", ".toml", ".ini", ".json", ".ipynb", ""}  # kinds of files that can be looked into
+_PACKED = re.compile(r"(?:[A-Za-z0-9+/]{60,}={0,2}\s*){3,}|[A-Za-z0-9+/]{300,}")  # base64 or hex: anything may be in it
 _RESULTS = re.compile(r"(?:tasks|submission)_sha256\W{1,9}[0-9a-f]{16}|<!doctype html", re.IGNORECASE)
 
 
@@ -86,6 +87,8 @@ def _leaks_in_text(text: str, secrets: Secrets) -> Iterator[str]:
     yield from (secrets.names[word] for word in re.findall(r"\w+", text) if word in secrets.names)
     printed = [as_printed(float(number)) for number in _NUMBER.findall(text)]
     yield from (secrets.numbers[run] for run in runs(printed, NUMBERS_IN_A_ROW) if run in secrets.numbers)
+    if _PACKED.search(text):
+        yield "a block of letters and digits that cannot be looked into"
     if _RESULTS.search(text):
         yield "a result or a report of somebody's grading"
 

@@ -1,5 +1,6 @@
 """The gate of the release, by planting: each kind of leak in each place must be found, and nothing else."""
 
+import base64
 import json
 import textwrap
 import zipfile
@@ -182,6 +183,13 @@ def test_broken_file_is_no_free_pass(secrets):
     assert leaks("a.ipynb", "{", secrets) == {"cannot be read"}
     assert leaks("a.py", b"\xff\xfe", secrets) == {"cannot be read"}
     assert leaks("a.pt", b"abc", secrets) == {"a kind of file that cannot be looked into"}
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes, bytes.hex])
+def test_packed_block_is_no_free_pass(encode, secrets):
+    packed = encode((ROOT / "solutions" / "common.py").read_bytes())
+    text = f"x = {packed if isinstance(packed, str) else packed.decode()!r}"
+    assert leaks("a.py", text, secrets) == {"a block of letters and digits that cannot be looked into"}
 
 
 def test_lines_of_a_text_are_one_text():
