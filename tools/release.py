@@ -11,6 +11,7 @@ from autograder.errors import KitError
 from autograder.tasks import ROOT, load_tasks
 from tools.build import generated_files
 from tools.confidential import read_secrets
+from tools.gradescope import build_gradescope_zip
 from tools.leaks import check_zip
 
 if sys.version_info >= (3, 11):
@@ -44,7 +45,7 @@ STUDENT_FILES = [
     (".", "requirements.txt", ""),
     (".", "LICENSE", ""),
 ]
-STUDENT_ZIP = "fcos-assignment.zip"
+STUDENT_ZIP, GRADESCOPE_ZIP = "fcos-assignment.zip", "fcos-gradescope.zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format knows no earlier time; a real one would make two builds differ
 _SHOWN = 10  # leaks or changed files in a message
 
@@ -58,8 +59,8 @@ def configure(parser):
 def run(args) -> int:
     """Write what is handed out, its checksums and its version; nothing when a gate is not passed."""
     version = describe_version(ROOT, args.dirty)
-    others = [name for name in (STUDENT_ZIP, "SHA256SUMS", "VERSION") if (args.out / name).exists()]
-    if others and len(others) < 3:
+    others = [name for name in (STUDENT_ZIP, "VERSION") if (args.out / name).exists()]
+    if others and not (args.out / "SHA256SUMS").exists():
         raise KitError(f"{args.out / others[0]}: exists, and not from a release; name another folder with --out")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,10 @@ def build(folder: Path, version: str) -> dict[Path, str]:
     leaks = check_zip(path, {f"{path.stem}/{name}" for name in files}, read_secrets(load_tasks()))
     if leaks:
         raise KitError(f"the student zip would give away: {_some(leaks)}")
-    return {path: f"{len(files)} files for students"}
+    return {
+        path: f"{len(files)} files for students",
+        build_gradescope_zip(folder / GRADESCOPE_ZIP): "the autograder for Gradescope",
+    }
 
 
 def describe_version(root: Path, dirty: bool = False) -> str:

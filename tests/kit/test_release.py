@@ -43,8 +43,9 @@ def test_release_twice_is_the_same_bytes(tmp_path, any_tree, capsys):
         assert f"wrote {tmp_path / name / release.STUDENT_ZIP}" in capsys.readouterr().out
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
-    digest = hashlib.sha256(first.pop(release.STUDENT_ZIP)).hexdigest()
-    assert first == {"SHA256SUMS": f"{digest}  {release.STUDENT_ZIP}\n".encode(), "VERSION": VERSION.encode()}
+    zips = {name: first.pop(name) for name in (release.STUDENT_ZIP, release.GRADESCOPE_ZIP)}
+    sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in zips.items())
+    assert first == {"SHA256SUMS": sums.encode(), "VERSION": VERSION.encode()}
 
 
 def test_zip_depends_on_names_and_contents_alone(tmp_path):
