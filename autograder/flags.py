@@ -1,8 +1,9 @@
-"""Flags: places in a submission that a person should look at. They change no points."""
+"""What a person should look at in a submission, found in the worker without running any of it. It changes no points."""
 
 from pathlib import Path
 
 from autograder.filenames import shown
+from autograder.intake import WEIGHTS
 from autograder.limits import Limits
 from autograder.sandbox import Worker
 
@@ -23,13 +24,35 @@ def find_flags(worker: Worker, folder: Path, limits: Limits = Limits()) -> list[
     Returns:
         One line for each flag, "file:line: text".
     """
-    request = {"folder": str(folder), "modules": [], "replaced": [], "forbidden": [], "probe": "review", "inputs": {}}
-    outcome = worker.run(request, limits)
+    outcome = worker.run(_request(folder, "review"), limits)
     if outcome.status != "ok":
         return [f"the source could not be reviewed: {shown(outcome.message)}"]
     if not isinstance(outcome.value, list) or not all(map(_is_flag, outcome.value)):
         return ["the source could not be reviewed"]
     return [f"{shown(file)}:{line}: {_TEXTS[kind].format(shown(name))}" for file, line, kind, name in outcome.value]
+
+
+def weights_problem(worker: Worker, folder: Path, limits: Limits = Limits()) -> str:  # noqa: B008 - frozen
+    """Let the worker look at a submission's weights, if it has some; nobody else opens them.
+
+    Args:
+        worker: does the looking.
+        folder: of the submission.
+        limits: of the look.
+
+    Returns:
+        Why they are no weights that can be used, or "".
+    """
+    if not (folder / WEIGHTS).is_file():
+        return ""
+    outcome = worker.run(_request(folder, "weights"), limits)
+    if outcome.status == "ok":
+        return ""
+    return outcome.message if outcome.message.startswith(f"{WEIGHTS} ") else f"{WEIGHTS}: {outcome.message}"
+
+
+def _request(folder: Path, probe: str) -> dict:
+    return {"folder": str(folder), "modules": [], "replaced": [], "forbidden": [], "probe": probe, "inputs": {}}
 
 
 def _is_flag(row) -> bool:

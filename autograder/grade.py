@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autograder.errors import KitError
-from autograder.flags import find_flags
+from autograder.filenames import shown
+from autograder.flags import find_flags, weights_problem
 from autograder.intake import open_submission
 from autograder.isolation import choose_level
 from autograder.sandbox import Worker
@@ -114,7 +115,11 @@ def grade(
     public_only = public_only or as_student
     with grading_session(path, table, tasks, public_only, worker, as_student, isolation) as session:
         session.deadline = None if seconds is None else started + seconds
-        flags = [] if as_student else find_flags(session.worker, session.folder)
+        flags = []
+        if not as_student:
+            flags = find_flags(session.worker, session.folder)
+            if problem := weights_problem(session.worker, session.folder):
+                session.notes.append(shown(problem))
 
         def test_ended(*result):
             if on_result is not None:

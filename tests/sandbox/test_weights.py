@@ -6,6 +6,7 @@ import zipfile
 import pytest
 import torch
 
+from autograder.flags import weights_problem
 from tools.hostile import Marks, weights_file
 
 REFUSED = {
@@ -47,6 +48,15 @@ def test_file_of_another_kind_is_refused(inspect, tmp_path, level, kind, message
     outcome = inspect(level)
     assert message in outcome.message
     assert not marks.remove_trace()
+
+
+def test_graders_report_says_what_is_wrong_with_weights_and_nothing_else(workers, tmp_path):
+    worker = workers("process")
+    assert weights_problem(worker, tmp_path) == ""  # there are none
+    torch.save(state(), tmp_path / "fcos_detector.pt")
+    assert weights_problem(worker, tmp_path) == ""
+    weights_file("text", tmp_path / "fcos_detector.pt", Marks.fresh())
+    assert weights_problem(worker, tmp_path) == "fcos_detector.pt is not an archive as torch.save writes it"
 
 
 @pytest.mark.parametrize(
