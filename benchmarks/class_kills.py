@@ -1,9 +1,9 @@
 """A class of hostile and honest submissions, graded quietly, and killed and resumed again and again: the same files?
 
-python benchmarks/class_kills.py [--pairs N] [--kills N] [--task ID ...] [--isolation LEVEL] [--seed N] [--json FILE]
+python benchmarks/class_kills.py [--each N] [--kills N] [--task ID ...] [--isolation LEVEL] [--seed N] [--json FILE]
 
-The submissions are the fixtures of `tests/hostile` and their honest twins. Two jobs; each kill is SIGKILL at a random
-moment. Compared is every file, byte for byte; and a result that is there is never written again.
+The submissions: N of `tests/hostile`, and N of the variants and mutants of `kit verify`. Two jobs; each kill is
+SIGKILL at a random moment. Compared is every file, byte for byte; and a result that is there is never written again.
 """
 
 import argparse
@@ -16,16 +16,23 @@ import tempfile
 import time
 from pathlib import Path
 
+from autograder.oracle.patches import write_files
 from tools.hostile import Marks, build, load_fixtures
+from tools.specimens import read_mutants, read_variants
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def make_class(folder, pairs, generator):
-    fixtures = load_fixtures()
-    for fixture in generator.sample(fixtures, min(pairs, len(fixtures))):
-        for kind in ("hostile", "twin"):
-            build(fixture, kind, folder / f"{fixture.name}-{kind}", Marks.fresh())
+def make_class(folder, each, generator):
+    """Write hostile submissions, honest variants and mutants, mixed as their names are."""
+    for fixture in generator.sample(load_fixtures(), each):
+        build(fixture, "hostile", folder / f"{fixture.name}-hostile", Marks.fresh())
+    variants, mutants = read_variants(), read_mutants()
+    chosen = generator.sample(variants, min(each // 2, len(variants)))
+    for specimen in chosen + generator.sample(mutants, each - len(chosen)):
+        place = folder / specimen.name.replace("/", "-")
+        place.mkdir(parents=True)
+        write_files(specimen.files, place)
 
 
 def start(folder, out, options, resume):
@@ -45,7 +52,7 @@ def files_in(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--each", type=int, default=30)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--task", action="append", default=[])
     parser.add_argument("--isolation")
@@ -57,7 +64,7 @@ def main():
     generator = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
-        make_class(place / "class", args.pairs, generator)
+        make_class(place / "class", args.each, generator)
         students = len(list((place / "class").iterdir()))
         started = time.monotonic()
         quiet_code = start(place / "class", place / "quiet", options, resume=False).wait()

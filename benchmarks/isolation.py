@@ -57,6 +57,19 @@ def largest_worker(pid):
     return largest
 
 
+def print_table(best, peaks):
+    """Print the commands side by side."""
+    rows = {
+        "seconds, best run": [f"{seconds:.2f}" for seconds in best.values()],
+        "times the import": [f"{seconds / best['import']:.2f}" for seconds in best.values()],
+        "grader, peak MiB": [str(grader) for grader, _ in peaks.values()],
+        "worker, peak MiB": [str(worker or "-") for _, worker in peaks.values()],
+    }
+    print(f"{'':18}", *(f"{name:>12}" for name in best))
+    for name, cells in rows.items():
+        print(f"{name:18}", *(f"{cell:>12}" for cell in cells))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
@@ -71,20 +84,17 @@ def main():
         for name, command in commands.items():
             runs[name].append(measure(command))
     best = {name: min(seconds for seconds, _, _ in rows) for name, rows in runs.items()}
-    graded = [row for level in LEVELS for row in runs[level]]
+    peaks = {name: [round(max(column)) for column in zip(*(row[1:] for row in rows))] for name, rows in runs.items()}
     result = {
         **{f"{name}_seconds": round(seconds, 2) for name, seconds in best.items()},
         "overhead_seconds": round(best["bubblewrap"] - best["process"], 2),
         **{f"{level}_to_import": round(best[level] / best["import"], 2) for level in LEVELS},
-        "grader_mib": round(max(grader for _, grader, _ in graded)),
-        "worker_mib": round(max(worker for _, _, worker in graded)),
+        "grader_mib": max(peaks[level][0] for level in LEVELS),
+        "worker_mib": max(peaks[level][1] for level in LEVELS),
     }
-    print(f"import torch, torchvision   {best['import']:6.2f} s")
-    for level in LEVELS:
-        print(f"kit grade at {level:11}    {best[level]:6.2f} s   {result[f'{level}_to_import']:.2f} times the import")
-    print(f"bubblewrap above process    {result['overhead_seconds']:6.2f} s   (goal: at most {TARGET_SECONDS})")
-    print(f"peak memory of the grader   {result['grader_mib']:6} MiB (goal: below {TARGET_GRADER_MIB})")
-    print(f"peak memory of a worker     {result['worker_mib']:6} MiB (goal: below {TARGET_WORKER_MIB})")
+    print_table(best, peaks)
+    print(f"bubblewrap - process: {result['overhead_seconds']:+.2f} s (goal: at most {TARGET_SECONDS})")
+    print(f"memory goals: grader below {TARGET_GRADER_MIB} MiB, worker below {TARGET_WORKER_MIB} MiB")
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
