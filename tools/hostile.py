@@ -11,11 +11,16 @@ solutions to make the hostile submission ("hostile"), its twin ("twin") or both:
     ...
 
 `start FILE` and `end FILE` add code to one of the two files, `file NAME` adds a file, `task ID` puts code where a
-task's solution was, `recode FILE ENCODING [crlf]` writes a file in another form. Optional keys: `deserves` (points by
-task where they are not all or nothing), `level` (the weakest that stops it, "process" by default), `seconds`,
-`memory_gib`, `says` (text that the reason of a task must hold), `flags` (text that a flag must hold), `weights` (what
-`fcos_detector.pt` of the hostile submission is, see `weights_file`), `listens` (whether somebody on this machine waits
-for a connection).
+task's solution was, `recode FILE ENCODING [crlf]` writes a file in another form.
+
+Optional keys:
+    deserves    points by task, where they are not all or nothing
+    level       the weakest that stops it; "process" by default
+    seconds, memory_gib    limits of one probe
+    says        text that the reason of a task must hold
+    flags, notes    text that a flag, or a note, must hold
+    weights     kinds of files, see `weights_file`; the first is the hostile `fcos_detector.pt`
+    listens     whether somebody on this machine waits for a connection
 """
 
 import re
@@ -62,7 +67,8 @@ class Fixture:
     memory_gib: float = 4.0
     says: dict[str, str] = field(default_factory=dict)
     flags: str = ""
-    weights: str = ""
+    notes: str = ""
+    weights: tuple[str, ...] = ()
     listens: bool = False
     hostile: tuple[Section, ...] = ()
     twin: tuple[Section, ...] = ()
@@ -98,7 +104,7 @@ def load_fixture(path: Path) -> Fixture:
             header.append(line.removeprefix("#"))
     try:
         keys = tomllib.loads("\n".join(header))
-        for name in ("grades", "removes"):
+        for name in ("grades", "removes", "weights"):
             keys[name] = tuple(keys.get(name, ()))
         parts = {
             whose: tuple(
@@ -173,10 +179,10 @@ def build(fixture: Fixture, kind: str, folder: Path, marks: Marks) -> None:
         (folder / name).write_text(strip_solutions(text, name, _all_given_but(table, removed - set(replaced))))
     for section in sections:
         _apply(section, folder)
-    if fixture.weights and kind == "hostile":
-        weights_file(fixture.weights, folder / "fcos_detector.pt", marks)
-    elif fixture.weights:
-        weights_file("honest", folder / "fcos_detector.pt", marks)
+    if fixture.weights:
+        weights_file(fixture.weights[0] if kind == "hostile" else "honest", folder / "fcos_detector.pt", marks)
+        for other in fixture.weights if kind == "hostile" else ():
+            weights_file(other, folder / f"{other}.pt", marks)
 
 
 def _apply(section: Section, folder: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from autograder.errors import KitError
+from autograder.isolation import LEVELS
 from tools.grading_pool import Graded, grade_in_pool, start_worker
 from tools.specimens import Specimen, read_mutants, read_variants
 from tools.verify_report import print_report, summary, write_readme
@@ -22,7 +23,7 @@ def configure(parser):
     """Add the command's arguments."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--quick", action="store_true", help="a fixed sample, without training")
-    parser.add_argument("--only", metavar="TEXT", help="mutants and variants whose name holds this text")
+    parser.add_argument("--only", metavar="TEXT", help="mutants, variants, hostile submissions with this in their name")
     parser.add_argument("--own", action="store_true", help="grade each mutant in its own task only")
     parser.add_argument(
         "--train",
@@ -35,7 +36,8 @@ def configure(parser):
     )
     parser.add_argument("--readme", action="store_true", help="write the figures into autograder/README.md")
     parser.add_argument("--repeat", type=int, metavar="N", help="instead, grade some submissions N times and compare")
-    parser.add_argument("--security", action="store_true", help="run hostile submissions instead")
+    parser.add_argument("--security", action="store_true", help="run hostile submissions and their twins instead")
+    parser.add_argument("--isolation", choices=LEVELS, help="--security: level that has to be had (the best there is)")
 
 
 def run(args) -> int:

@@ -1,4 +1,4 @@
-"""Every hostile submission and its honest twin, graded once for all tests of this folder, two at a time."""
+"""The hostile submissions that the chosen tests ask for and their honest twins, graded once, two pairs at a time."""
 
 import os
 
@@ -6,18 +6,24 @@ import pytest
 
 from autograder.errors import KitError
 from autograder.isolation import choose_level
+from tools.hostile import load_fixtures
 from tools.verify_security import verify
+
+LEVEL = os.environ.get("FCOS_HOSTILE_LEVEL", "bubblewrap")
 
 
 @pytest.fixture(scope="session")
-def pairs():
-    """{name: pair} of all fixtures that the level should stop."""
-    level = os.environ.get("FCOS_HOSTILE_LEVEL", "bubblewrap")
+def pairs(request):
+    """{name: pair} of the fixtures that tests of this run are parametrized with."""
     try:
-        choose_level(level)
+        choose_level(LEVEL)
     except KitError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI must have this level: {error}")
         pytest.skip(str(error))
-    _, found = verify(level, jobs=2)
-    return {pair.name: pair for pair in found}
+    chosen = {
+        item.callspec.params["name"]
+        for item in request.session.items
+        if "pairs" in item.fixturenames and hasattr(item, "callspec")
+    }
+    return {pair.name: pair for pair in verify([one for one in load_fixtures() if one.name in chosen], LEVEL)}

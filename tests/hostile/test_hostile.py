@@ -7,17 +7,16 @@ import os
 
 import pytest
 
-from autograder.isolation import LEVELS
 from tools.hostile import FIXTURES, load_fixture, load_fixtures
-from tools.verify_security import Run, _check_points, _table_for, figures, verify
+from tools.hostile_grading import Pair, Run, _check_points, _table_for
+from tools.verify_security import figures, stopped_at, verify
 
 LEVEL = os.environ.get("FCOS_HOSTILE_LEVEL", "bubblewrap")
-FIXTURE_LIST = load_fixtures()
-NAMES = [fixture.name for fixture in FIXTURE_LIST if LEVELS.index(LEVEL) <= LEVELS.index(fixture.level)]
+NAMES = [fixture.name for fixture in stopped_at(LEVEL)]
 # Rows of the list of threats that are about archives, notebooks and tables of names; they are tested with those.
 ELSEWHERE = {35, 36, 37, 42, 43}
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(900)  # the first test that asks waits for all pairs
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,26 +32,39 @@ def test_honest_twin_right_after_it_gets_full_marks(pairs, name):
 
 
 def test_every_threat_has_a_fixture():
-    assert {fixture.row for fixture in FIXTURE_LIST} | ELSEWHERE == set(range(1, 44))
+    assert {fixture.row for fixture in load_fixtures()} | ELSEWHERE == set(range(1, 44))
 
 
-def test_figures_count_what_was_found(pairs):
-    counts = figures(list(pairs.values()))
-    assert counts["hostile_total"] == counts["twins_total"] == len(NAMES)
-    assert counts["hostile_points"] == counts["hostile_leaks"] == counts["disturbed"] == 0
+# What is wrong with the hostile one, with its twin -> the figures that say so.
+FAULTS = [
+    ({}, {}, {"hostile_points": 0, "hostile_leaks": 0, "disturbed": 0, "twins_full": 1, "passed": True}),
+    ({"gained": 2}, {}, {"hostile_points": 2, "passed": False}),
+    ({"leaks": ["a", "b"]}, {}, {"hostile_leaks": 2, "passed": False}),
+    ({"lost": 3}, {}, {"hostile_problems": 1, "passed": False}),
+    ({"problems": ["left a trace"]}, {}, {"hostile_problems": 1, "passed": False}),
+    ({}, {"lost": 1}, {"disturbed": 1, "twins_full": 0, "passed": False}),
+    ({}, {"problems": ["left a trace"]}, {"disturbed": 1, "twins_full": 1, "passed": False}),
+]
+
+
+@pytest.mark.parametrize(("hostile", "twin", "expected"), FAULTS)
+def test_every_fault_reaches_the_figures(hostile, twin, expected):
+    counts = figures([Pair("x", "x", Run(**hostile), Run(**twin))])
+    assert counts["hostile_total"] == counts["twins_total"] == 1
+    assert {name: counts[name] for name in expected} == expected
 
 
 def test_leak_is_noticed():
     """With limits alone, root can read the environment of the grader: that must count."""
     if os.geteuid() != 0:
         pytest.skip("without root the kernel hides the grader's environment")
-    _, (pair,) = verify("process", 1, {"04-look-at-the-grader"})
+    (pair,) = verify([load_fixture(FIXTURES / "04-look-at-the-grader.py")], "process", 1)
     assert any(leak.startswith("secret-") for leak in pair.hostile.leaks)
 
 
 def test_missing_task_is_noticed():
     fixture = load_fixture(FIXTURES / "01-search-solution.py")
-    run = Run()
-    _check_points(fixture, "twin", _table_for(fixture), {"tasks": [{"id": "2.3", "points": 6, "parts": []}]}, run)
+    run, results = Run(), {"tasks": [{"id": "2.3", "points": 6, "parts": []}]}
+    _check_points(fixture, "twin", _table_for(fixture, "twin"), results, run)
     assert run.problems == ["not in the results: 2.4"]
     assert run.lost == 6

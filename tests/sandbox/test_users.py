@@ -58,8 +58,11 @@ print(json.dumps(found | {"message": outcome.message}))
 """
 ATTACKS = """
 import json, sys
-from tools.verify_security import figures, verify
-level, pairs = verify("uid", 1, set(sys.argv[1:]))
+from autograder.isolation import choose_level
+from tools.hostile import load_fixtures
+from tools.verify_security import verify
+level, _ = choose_level("uid")
+pairs = verify([fixture for fixture in load_fixtures() if fixture.name in sys.argv[1:]], level, jobs=1)
 runs = {f"{pair.name} {kind}": run.leaks + run.problems + [f"gained {run.gained}"] * bool(run.gained)
         + [f"lost {run.lost}"] * bool(run.lost)
         for pair in pairs for kind, run in (("hostile", pair.hostile), ("twin", pair.twin))}
