@@ -27,6 +27,7 @@ import re
 import secrets
 import shutil
 import textwrap
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -230,7 +231,9 @@ def weights_file(kind: str, path: Path, marks: Marks) -> None:
     elif kind == "legacy":
         torch.save(_Payload(marks), path, _use_new_zipfile_serialization=False)
     elif kind == "torchscript":
-        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
+        with warnings.catch_warnings():  # newer versions call it deprecated; files of that kind remain
+            warnings.simplefilter("ignore")
+            torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
     elif kind == "bomb":
         buffer = io.BytesIO()
         torch.save({"weight": torch.zeros(1 << 20)}, buffer)

@@ -40,7 +40,6 @@ def test_state_dict_is_described(inspect, tmp_path, content):
     assert outcome.value == {"parameters": 16, "tensors": {"pred.weight": [4, 3], "pred.bias": [4]}}
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(("kind", "message"), REFUSED.items(), ids=REFUSED)
 def test_file_of_another_kind_is_refused(inspect, tmp_path, level, kind, message):
     marks = Marks.fresh()
