@@ -85,6 +85,11 @@ class Grading:
     def __post_init__(self):
         self.seed = submission_seed(self.folder)
 
+    def pytest_configure(self, config):
+        """Without a terminal nobody sees tracebacks; pytest's long ones print every argument, tensors and all."""
+        if not hasattr(config.option, "tbstyle"):
+            config.option.tbstyle = "short"
+
     def pytest_collectreport(self, report):
         """Keep what went wrong while graded tests were collected."""
         if report.failed:
