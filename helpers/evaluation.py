@@ -206,14 +206,12 @@ def overlapping_pairs(boxes_a, group_a, boxes_b, group_b, iou_threshold: float, 
     within = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count)  # 0, 1, ... inside each slice
     b = order[np.repeat(first, count) + within]
 
-    def area(corners):
-        return np.clip(corners[:, 2:] - corners[:, :2] + pixel_offset, 0, None).prod(axis=1)
+    def area(x1, y1, x2, y2):
+        return np.clip(x2 - x1 + pixel_offset, 0, None) * np.clip(y2 - y1 + pixel_offset, 0, None)
 
-    top_left = np.maximum(boxes_a[a, :2], boxes_b[b, :2])
-    bottom_right = np.minimum(boxes_a[a, 2:], boxes_b[b, 2:])
-    intersection = area(np.hstack([top_left, bottom_right]))
-    union = area(boxes_a)[a] + area(boxes_b)[b] - intersection
-    iou = intersection / np.maximum(union, np.finfo(float).tiny)
+    one, other = boxes_a[a].T, boxes_b[b].T  # (4, P) each
+    shared = area(*np.maximum(one, other)[:2], *np.minimum(one, other)[2:])
+    iou = shared / np.maximum(area(*one) + area(*other) - shared, np.finfo(float).tiny)
     enough = iou >= iou_threshold
     return a[enough], b[enough], iou[enough]
 

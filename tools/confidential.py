@@ -2,6 +2,7 @@
 
 import ast
 import json
+import keyword
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ else:
     import tomli as tomllib
 
 SOLUTION_RUN = 12  # tokens in a row of a solution: about one line with a thought in it
+DISGUISED_RUN = 20  # of a solution whose names do not matter: shorter ones are in honest code, too
 STAFF_RUN = 24  # of a hidden test, a mutant or a variant: short phrases are those of public tests and of helpers, too
 NUMBERS_IN_A_ROW = 4
 # Lines of files that students need, which solutions happen to share and which give nothing away.
@@ -39,6 +41,7 @@ class Secrets:
 
     Attributes:
         runs: tokens in a row -> what they belong to.
+        disguised: the same of solutions, every name but attributes and keywords made one.
         names: words that only hidden things have -> what they are.
         tensors: bytes of a hidden tensor, in single and double precision -> whose they are.
         numbers: numbers in a row of a hidden tensor, as they are printed -> whose they are.
@@ -46,6 +49,7 @@ class Secrets:
     """
 
     runs: dict[tuple[str, ...], str] = field(default_factory=dict)
+    disguised: dict[tuple[str, ...], str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     tensors: dict[bytes, str] = field(default_factory=dict)
     numbers: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -58,6 +62,7 @@ def read_secrets(table: TaskTable, root: Path = ROOT) -> Secrets:
     shared = [view for name in FILES for view in commented_out((root / "assignment" / name).read_text("utf-8"))]
     shared += map(tokens, HARMLESS)
     harmless = {run for one in shared for size in secrets.sizes for run in runs(one, size)}
+    nameless = {run for one in shared for run in runs(without_names(one), DISGUISED_RUN)}
 
     def keep(what: str, code: str, size: int) -> None:
         secrets.runs.update({run: what for run in runs(tokens(_without_comments(code)), size) if run not in harmless})
@@ -80,6 +85,9 @@ def read_secrets(table: TaskTable, root: Path = ROOT) -> Secrets:
         keep(f"model answer {name}", answer, SOLUTION_RUN)
     for task, code in solution_blocks(table, root):
         keep(f"solution of task {task}", code, SOLUTION_RUN)
+        for run in runs(without_names(tokens(_without_comments(code))), DISGUISED_RUN):
+            if run not in nameless:
+                secrets.disguised[run] = f"solution of task {task} under other names"
     return secrets
 
 
@@ -114,6 +122,14 @@ def commented_out(text: str) -> list[list[str]]:
     """Return the tokens of a text with its comments, without them, and of the code that stands in comments."""
     uncommented = re.sub(r"^[ \t]*#+", "", text, flags=re.MULTILINE)
     return [tokens(text), tokens(_without_comments(text)), tokens(_without_comments(uncommented))]
+
+
+def without_names(words: list[str]) -> list[str]:
+    """Return tokens with one word for all names that an author is free to choose."""
+    return [
+        "name" if word.isidentifier() and before != "." and not keyword.iskeyword(word) else word
+        for before, word in zip(["", *words], words)
+    ]
 
 
 def runs(items: list, size: int) -> Iterator[tuple]:

@@ -1,8 +1,9 @@
 """The gate of `kit release`: looks into what students receive for what only the course may know.
 
 Code is compared token by token, so other spaces, line breaks, quotes, comments or indentation hide nothing, and it is
-looked for everywhere: in cells, outputs, metadata, strings, comments and archives inside. Other names do hide code:
-what somebody has reworded is beyond this. So is a piece shorter than a run of tokens: such stand in everybody's code.
+looked for everywhere: in cells, outputs, metadata, strings, comments and archives inside. Other names do not hide a few
+lines of a solution, only a single one. Beyond this is what somebody has reworded, and what is shorter than a run of
+tokens: such pieces stand in everybody's code.
 """
 
 import ast
@@ -13,7 +14,17 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.confidential import NUMBERS_IN_A_ROW, Secrets, as_printed, commented_out, runs, safetensors_header, strings
+from tools.confidential import (
+    DISGUISED_RUN,
+    NUMBERS_IN_A_ROW,
+    Secrets,
+    as_printed,
+    commented_out,
+    runs,
+    safetensors_header,
+    strings,
+    without_names,
+)
 
 _NUMBER = re.compile(r"-?\d+\.\d{4,}(?:e[-+]?\d+)?")
 _TEXT = {".py", ".md", ".txt", ".toml", ".ini", ".json", ".ipynb", ""}  # kinds of files that can be looked into
@@ -81,9 +92,11 @@ def find_leaks(name: str, content: bytes, secrets: Secrets) -> Iterator[str]:
 
 
 def _leaks_in_text(text: str, secrets: Secrets) -> Iterator[str]:
-    for size in secrets.sizes:
-        for view in commented_out(text):
+    for view in commented_out(text):
+        for size in secrets.sizes:
             yield from (secrets.runs[run] for run in runs(view, size) if run in secrets.runs)
+        nameless = runs(without_names(view), DISGUISED_RUN)
+        yield from (secrets.disguised[run] for run in nameless if run in secrets.disguised)
     yield from (secrets.names[word] for word in re.findall(r"\w+", text) if word in secrets.names)
     printed = [as_printed(float(number)) for number in _NUMBER.findall(text)]
     yield from (secrets.numbers[run] for run in runs(printed, NUMBERS_IN_A_ROW) if run in secrets.numbers)
