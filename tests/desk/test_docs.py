@@ -8,7 +8,7 @@ import pytest
 
 from autograder.isolation import choose_level
 from autograder.tasks import ROOT
-from tools.cli import main
+from tools.cli import COMMANDS, main
 
 TEXT = (ROOT / "docs" / "instructor.md").read_text(encoding="utf-8")
 _FILE = re.compile(r"^`([\w.-]+)`:\n\n```(?:toml|csv)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -76,3 +76,13 @@ def test_page_names_every_option_only_as_the_commands_have_it(capsys):
                 main([command, "--help"])
             found |= option in capsys.readouterr().out
         assert found, option
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_page_names_only_commands_that_are_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^\$ |`|\.venv/bin/)kit ([a-z][a-z-]*)", text, re.MULTILINE))
+    assert named <= set(COMMANDS), named - set(COMMANDS)
+    assert named or page == "docs/student.md"
