@@ -8,6 +8,9 @@ from pathlib import Path
 
 from autograder.errors import KitError
 from autograder.isolation import LEVELS
+from autograder.oracle import SOLUTIONS
+from autograder.oracle.patches import solution_texts
+from autograder.tasks import FILES
 from tools.grading_pool import Graded, grade_in_pool, start_worker
 from tools.specimens import Specimen, read_mutants, read_variants
 from tools.verify_report import print_report, summary, write_readme
@@ -46,8 +49,8 @@ def run(args) -> int:
         from tools import verify_security
 
         return verify_security.run(args)
-    if args.readme and (args.quick or args.only):
-        raise KitError("--readme publishes the figures of a full run: leave --quick and --only out")
+    if args.readme and (args.quick or args.only or args.own):
+        raise KitError("--readme publishes the figures of a full run: leave --quick, --only and --own out")
     if args.repeat is not None and args.repeat < 2:
         raise KitError("--repeat compares gradings: it needs at least 2")
     if args.json and not args.json.parent.is_dir():
@@ -85,7 +88,13 @@ def choose(mutants: list[Specimen], variants: list[Specimen], quick: bool, only:
 
 
 def _function_tasks(specimen: Specimen) -> set[str]:
-    return {task.id for task in specimen.table.graded if task.symbols}
+    """All tasks but the one that trains, and but those that a mutant cannot reach.
+
+    While a task of common.py is graded no other file is read, so a mutant that leaves it as it is changes nothing there.
+    """
+    common = FILES[0]
+    unchanged = specimen.task is not None and specimen.files[common] == solution_texts(SOLUTIONS)[common]
+    return {task.id for task in specimen.table.graded if task.symbols and not (unchanged and task.file == common)}
 
 
 def with_training(requests: list[tuple[Specimen, set[str]]], training: str) -> list[tuple[Specimen, set[str]]]:

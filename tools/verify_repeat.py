@@ -16,6 +16,7 @@ from unittest import mock
 
 import pytest
 
+from tools.readme_section import write_section
 from tools.specimens import Specimen, read_mutants, read_variants
 
 SAMPLES = ("solutions", "4.2/no-square-root", "merged-after-smoothing")  # all points, a mistake, a partial solution
@@ -76,11 +77,19 @@ def measure(times: int, jobs: int = 1, tasks: set[str] | None = None) -> dict:
 
 
 def run(args) -> int:
-    """Print how many different results there were; 1 when there were two."""
-    figures = measure(args.repeat, args.jobs)
-    for name, different in figures["results"].items():
-        print(f"{name}: {args.repeat} gradings, {different} different result{'' if different == 1 else 's'}")
+    """Print how many different results there were; 1 when a submission has got two."""
+    specimen = samples()[0]
+    tasks = {task.id for task in specimen.table.graded if task.symbols} if args.train == "none" else None
+    figures = measure(args.repeat, args.jobs, tasks)
+    lines = [
+        f"`{name}`: {args.repeat} gradings, {different} result{'' if different == 1 else 's'}"
+        for name, different in figures["results"].items()
+    ]
+    print("\n".join(lines).replace("`", ""))
     print(f"{figures['seconds']} s; recorded: {figures['recorded']}")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if args.readme:
+        what = "all tasks but the one that trains" if tasks else "all tasks"
+        write_section("kit verify --repeat 20 --readme", [f"- {line}; {what}." for line in lines])
     return 0 if figures["identical"] else 1

@@ -9,7 +9,7 @@ from tools.specimens import read_mutants
 
 TASKS = {mutant.task for mutant in read_mutants()}
 WRONG_CALLS = [
-    (["--readme", "--quick"], "leave --quick and --only out"),
+    (["--readme", "--quick"], "leave --quick, --only and --own out"),
     (["--only", "no such name"], "no mutant or variant has 'no such name' in its name"),
     (["--repeat", "1"], "it needs at least 2"),
     (["--quick", "--also", "nowhere.json"], "not the figures of `kit verify --json`"),
