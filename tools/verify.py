@@ -90,7 +90,7 @@ def choose(mutants: list[Specimen], variants: list[Specimen], quick: bool, only:
 def _function_tasks(specimen: Specimen) -> set[str]:
     """All tasks but the one that trains, and but those that a mutant cannot reach.
 
-    While a task of common.py is graded no other file is read, so a mutant that leaves it as it is changes nothing there.
+    While a task of common.py is graded no other file is read: a mutant that leaves it as it is changes nothing there.
     """
     common = FILES[0]
     unchanged = specimen.task is not None and specimen.files[common] == solution_texts(SOLUTIONS)[common]
