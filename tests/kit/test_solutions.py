@@ -122,6 +122,15 @@ def test_class_wise_nms_equals_torchvision_with_negative_coordinates_too(solutio
     assert torch.equal(solution.class_spec_nms(boxes, scores, classes, 0.5), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_class_wise_nms_is_as_exact_in_half_precision(solution, dtype):
+    # Two boxes of 4 x 4 pixels, two pixels apart, IoU 8 / 24 = 1/3: both stay at 0.5. Moved by 19 * 601 = 11419 for the
+    # last of 20 classes, float16 could tell coordinates 8 pixels apart at best, and both would be one.
+    boxes = torch.tensor([[0, 0, 600, 600], [100, 100, 104, 104], [102, 100, 106, 104]], dtype=dtype)
+    scores, classes = torch.tensor([0.9, 0.8, 0.7], dtype=dtype), torch.tensor([0, 19, 19])
+    assert solution.class_spec_nms(boxes, scores, classes, 0.5).tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_nms_ends_on_zero_area_and_extreme_thresholds(solution, threshold):
     boxes = torch.tensor([[5.0, 5, 5, 5], [5.0, 5, 5, 5], [0.0, 0, 9, 9]])
