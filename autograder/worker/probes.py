@@ -202,7 +202,7 @@ def fcos_losses(submission, num_classes, steps):
     """Run the detector in train mode on some batches, one after the other, with prepared predictions.
 
     Each step is {"images", "gt_boxes", "predictions": [class, box, centerness]}; it gives the losses, their gradients
-    with respect to the predictions, the normaliser after the step, and what backbone and head were built with.
+    with respect to the predictions, and the normaliser after the step.
     """
     predictions = [
         [{level: tensor.requires_grad_() for level, tensor in kind.items()} for kind in step["predictions"]]
@@ -229,7 +229,6 @@ def fcos_losses(submission, num_classes, steps):
                 "losses": dict(losses),
                 "gradients": [{level: next(gradients) for level in kind} for kind in prepared],
                 "normalizer": detector._normalizer,
-                "built_with": [part.built_with for part in detector.modules() if hasattr(part, "built_with")],
             }
         )
     return results
@@ -237,7 +236,10 @@ def fcos_losses(submission, num_classes, steps):
 
 @probe
 def fcos_eval(submission, num_classes, images, predictions, score_thresh, nms_thresh):
-    """Run the detector in eval mode with its `inference` replaced by a recorder of what it was given."""
+    """Run the detector in eval mode with its `inference` replaced by a recorder of what it was given.
+
+    It also tells what backbone and head were built with.
+    """
     FakeHead.script = [predictions]
     received = {}
 
@@ -254,7 +256,8 @@ def fcos_eval(submission, num_classes, images, predictions, score_thresh, nms_th
     with torch.no_grad():
         outputs = detector(images, test_score_thresh=score_thresh, test_nms_thresh=nms_thresh)
     received.pop("images", None)
-    return {"received": received, "returned": outputs[0]}
+    built_with = [part.built_with for part in detector.modules() if hasattr(part, "built_with")]
+    return {"received": received, "returned": outputs[0], "built_with": built_with}
 
 
 @probe
