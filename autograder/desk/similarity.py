@@ -109,7 +109,7 @@ def _codes(text: str) -> Iterator[tuple[int, int]]:
                 word = "name"
             yield crc32(word.encode("utf-8", "surrogatepass")), token.start[0]
             before = token.string
-    except (tokenize.TokenError, SyntaxError):
+    except (tokenize.TokenError, SyntaxError, ValueError):
         return  # what stands before the mistake is compared
 
 
