@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": ("tools.evaluate", "measure a trained detector: VOC and COCO figures, kinds of mistakes, pictures"),
     "release": ("tools.release", "build what students receive"),
     "gradescope": ("tools.gradescope", "build the autograder zip for Gradescope"),
+    "nbgrader": ("tools.nbgrader", "make an nbgrader course whose graded cells the kit grades"),
     "demo": ("tools.demo", "grade a small class, train a detector, and show both on one page"),
 }
 

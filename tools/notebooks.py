@@ -69,7 +69,7 @@ def _render(path: Path, table: TaskTable, colab_url: str) -> str:
     checked = {cell.metadata.nbgrader.grade_id for cell in cells if "nbgrader" in cell.metadata}
     written = sum(source.metadata.get("points", 0) for source in sources)
     for task in table.graded:
-        if _grade_id(task.id) not in checked:
+        if grade_id(task.id) not in checked:
             raise KitError(f'{path}: no check cell (task="{task.id}") for task {task.id}')
     fillings = {"tasks": _task_table(table), "written": str(written), "badge": _badge(path, colab_url)}
     for cell in cells:
@@ -102,7 +102,7 @@ def _convert(source: nbformat.NotebookNode, table: TaskTable, where: str) -> nbf
         if task.given != (key == "given"):
             return None
         if key == "task" and is_code:
-            header["nbgrader"] = _nbgrader(_grade_id(task.id), task.points, solution=False)
+            header["nbgrader"] = _nbgrader(grade_id(task.id), task.points, solution=False)
     if "points" in kinds:
         if is_code:
             raise KitError(f"{where}: points belong on a Markdown cell, a written answer")
@@ -111,7 +111,8 @@ def _convert(source: nbformat.NotebookNode, table: TaskTable, where: str) -> nbf
     return (new_code_cell if is_code else new_markdown_cell)(body, id=cell_id, metadata=header)
 
 
-def _grade_id(task_id: str) -> str:
+def grade_id(task_id: str) -> str:
+    """Return the id of a task's check cell in nbgrader's gradebook."""
     return "task-" + task_id.replace(".", "-")
 
 
