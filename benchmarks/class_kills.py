@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def make_class(folder, each, generator):
     """Write hostile submissions, honest variants and mutants, mixed as their names are."""
-    for fixture in generator.sample(load_fixtures(), each):
+    # One returns memory that it did not write: the reason why it is wrong differs between any two runs.
+    fixtures = [fixture for fixture in load_fixtures() if fixture.steady]
+    for fixture in generator.sample(fixtures, min(each, len(fixtures))):
         build(fixture, "hostile", folder / f"{fixture.name}-hostile", Marks.fresh())
     variants, mutants = read_variants(), read_mutants()
     chosen = generator.sample(variants, min(each // 2, len(variants)))

@@ -20,6 +20,7 @@ Optional keys:
     says        text that the reason of a task must hold
     flags, notes    text that a flag, or a note, must hold
     weights     kinds of files, see `weights_file`; the first is the hostile `fcos_detector.pt`
+    steady      false where what it returns, and so the reason of a task, differs from run to run
     listens     whether somebody on this machine waits for a connection
 """
 
@@ -70,6 +71,7 @@ class Fixture:
     flags: str = ""
     notes: str = ""
     weights: tuple[str, ...] = ()
+    steady: bool = True
     listens: bool = False
     hostile: tuple[Section, ...] = ()
     twin: tuple[Section, ...] = ()
