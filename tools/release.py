@@ -45,7 +45,7 @@ STUDENT_FILES = [
     (".", "requirements.txt", ""),
     (".", "LICENSE", ""),
 ]
-STUDENT_ZIP, GRADESCOPE_ZIP = "fcos-assignment.zip", "fcos-gradescope.zip"
+STUDENT_ZIP, NBGRADER_ZIP, GRADESCOPE_ZIP = "fcos-assignment.zip", "fcos-nbgrader.zip", "fcos-gradescope.zip"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format knows no earlier time; a real one would make two builds differ
 _SHOWN = 10  # leaks or changed files in a message
 
@@ -89,16 +89,22 @@ def build(folder: Path, version: str) -> dict[Path, str]:
     Raises:
         KitError: something is there that students must not have.
     """
-    files = student_files() | {"VERSION": version.encode()}
-    path = folder / STUDENT_ZIP
-    write_zip(path, files, folder=path.stem)
-    leaks = check_zip(path, {f"{path.stem}/{name}" for name in files}, read_secrets(load_tasks()))
-    if leaks:
-        raise KitError(f"the student zip would give away: {_some(leaks)}")
-    return {
-        path: f"{len(files)} files for students",
-        build_gradescope_zip(folder / GRADESCOPE_ZIP): "the autograder for Gradescope",
-    }
+    from tools.nbgrader import course_files  # which imports this module
+
+    table, found = load_tasks(), {}
+    secrets = read_secrets(table)
+    # What nbgrader hands out is made of the course, so that is searched too.
+    for name, files, what in (
+        (STUDENT_ZIP, student_files(), "files for students"),
+        (NBGRADER_ZIP, course_files(table), "files of an nbgrader course"),
+    ):
+        path, files = folder / name, files | {"VERSION": version.encode()}
+        write_zip(path, files, folder=path.stem)
+        leaks = check_zip(path, {f"{path.stem}/{entry}" for entry in files}, secrets)
+        if leaks:
+            raise KitError(f"{name} would give away: {_some(leaks)}")
+        found[path] = f"{len(files)} {what}"
+    return found | {build_gradescope_zip(folder / GRADESCOPE_ZIP): "the autograder for Gradescope"}
 
 
 def describe_version(root: Path, dirty: bool = False) -> str:

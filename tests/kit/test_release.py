@@ -43,7 +43,7 @@ def test_release_twice_is_the_same_bytes(tmp_path, any_tree, capsys):
         assert f"wrote {tmp_path / name / release.STUDENT_ZIP}" in capsys.readouterr().out
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
-    zips = {name: first.pop(name) for name in (release.STUDENT_ZIP, release.GRADESCOPE_ZIP)}
+    zips = {name: first.pop(name) for name in (release.STUDENT_ZIP, release.NBGRADER_ZIP, release.GRADESCOPE_ZIP)}
     sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in zips.items())
     assert first == {"SHA256SUMS": sums.encode(), "VERSION": VERSION.encode()}
 
@@ -82,7 +82,7 @@ def test_leak_stops_the_release_and_nothing_is_overwritten(tmp_path, any_tree, m
     assert main(["release", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(
-        "kit release: the student zip would give away: fcos-assignment/helpers/more.py: solution of"
+        "kit release: fcos-assignment.zip would give away: fcos-assignment/helpers/more.py: solution of"
     )
     assert error.count("\n") == 1
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
