@@ -3,10 +3,12 @@
 `FCOS_HOSTILE_LEVEL=process` runs the ones that the weakest level stops, at that level.
 """
 
+import json
 import os
 
 import pytest
 
+from tools.cli import main
 from tools.hostile import FIXTURES, load_fixture, load_fixtures
 from tools.hostile_grading import Pair, Run, _check_points, _table_for
 from tools.verify_security import figures, stopped_at, verify
@@ -52,6 +54,54 @@ def test_every_fault_reaches_the_figures(hostile, twin, expected):
     counts = figures([Pair("x", "x", Run(**hostile), Run(**twin))])
     assert counts["hostile_total"] == counts["twins_total"] == 1
     assert {name: counts[name] for name in expected} == expected
+
+
+@pytest.fixture
+def graded(monkeypatch):
+    """Function (what is wrong with the hostile ones): then `kit verify --security` finds that, and grades nothing."""
+
+    def find(**faults):
+        def grade(fixtures, *_):
+            return [Pair(fixture.name, fixture.title, Run(**faults), Run()) for fixture in fixtures]
+
+        monkeypatch.setattr("tools.verify_security.verify", grade)
+
+    return find
+
+
+@pytest.mark.parametrize(("faults", "code"), [({}, 0), ({"leaks": ["a"]}, 1)])
+def test_command_writes_figures_and_its_exit_code_says_whether_all_is_well(graded, tmp_path, capsys, faults, code):
+    graded(**faults)
+    path = tmp_path / "figures.json"
+    assert main(["verify", "--security", "--isolation", "process", "--only", "34-", "--json", str(path)]) == code
+    written = json.loads(path.read_text())
+    assert (written["isolation"], written["hostile_total"], written["passed"]) == ("process", 1, not code)
+    assert "hostile_total 1" in capsys.readouterr().out
+
+
+def test_readme_names_every_submission_that_the_level_stops(graded, monkeypatch):
+    graded()
+    sections = {}
+    monkeypatch.setattr("tools.verify_security.write_section", sections.__setitem__)
+    assert main(["verify", "--security", "--isolation", "process", "--readme"]) == 0
+    (lines,) = sections.values()
+    assert [line for line in lines if "process" in line and "| " in line] == [
+        f"| {fixture.row} | {fixture.title} | `process` |" for fixture in stopped_at("process")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "no such"], "no hostile submission has 'no such' in its name"),
+        (["--readme", "--only", "17"], "leave --only out"),
+        (["--json", "nowhere/figures.json"], "the folder nowhere does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(graded, capsys, arguments, message):
+    graded()
+    assert main(["verify", "--security", "--isolation", "process", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_leak_is_noticed():
