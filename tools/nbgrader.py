@@ -8,8 +8,8 @@ import nbformat
 
 from autograder.errors import KitError
 from autograder.tasks import ROOT, TaskTable, load_tasks
+from tools import release
 from tools.notebooks import ANSWER_PROMPT, grade_id
-from tools.release import student_files
 
 ASSIGNMENT = "fcos"
 CONFIG = ROOT / "tools" / "templates" / "nbgrader_config.py"
@@ -51,7 +51,7 @@ def course_files(table: TaskTable, tasks: set[str] | None = None) -> dict[str, b
     Raises:
         KitError: see `tools.release.student_files`.
     """
-    source = student_files()
+    source = release.student_files()
     for name, content in source.items():
         if name.endswith(".ipynb"):
             source[name] = graded_notebook(content.decode(), table, tasks).encode()

@@ -267,6 +267,25 @@ def test_index_stands_in_setup(tmp_path):
     assert "--no-cache-dir --extra-index-url 'https://wheels.x.example/cpu' -r" in line
 
 
+def test_setup_installs_what_the_kit_pins_and_stops_at_an_error(layout, tmp_path):
+    """With stand-ins for the programs that need a network: each writes down how it was called."""
+    programs, log = tmp_path / "bin", tmp_path / "log"
+    programs.mkdir()
+    python = f'#!/bin/sh\necho "python $*" >> {log}\n'
+    venv = 'if [ "$2" = venv ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; fi\n'
+    for name, text in {"apt-get": f'#!/bin/sh\necho "apt-get $1" >> {log}\n', "python3": python + venv}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "AUTOGRADER_ROOT": str(layout)}
+    script = ["bash", str(layout / "source" / "setup.sh")]
+    assert subprocess.run(script, env=environment, check=False).returncode == 0
+    install = f"python -m pip install --no-cache-dir -r {layout}/source/requirements.txt"
+    expected = ["apt-get update", "apt-get install", f"python -m venv {layout}/venv", install]
+    assert log.read_text().splitlines() == [*expected, "python -c import torch, torchvision"]
+    (programs / "apt-get").write_text("#!/bin/sh\nexit 3\n")
+    assert subprocess.run(script, env=environment, check=False).returncode == 3
+
+
 BAD_INPUT = [
     (["--minutes", "60", "--out", "{}/a.zip"], "1 to 40"),
     (["--out", "{}"], "not the name of a zip"),
