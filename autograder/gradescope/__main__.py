@@ -64,16 +64,23 @@ def _grade(root: Path, path: Path, command: tuple[str, ...], settings: dict, sta
     patience = threading.Timer(limit + 60 * settings["minutes"] * RESERVE / 3, _end, [child])
     patience.start()
     done = False
-    with child:
+    try:
         for line in child.stdout:
             answer = json.loads(line)
             if "error" in answer:
-                patience.cancel()
                 raise KitError(answer["error"])
             latest, done = answer["results"], answer.get("done", False)
-            if not done:
-                write_results(path, content(latest, "not run yet"))
-    patience.cancel()
+            if done:
+                break
+            write_results(path, content(latest, "not run yet"))
+        else:
+            child.wait()  # it ended before it was done; how, the exit code tells
+    finally:
+        patience.cancel()
+        patience.join()
+        _end(child)
+        child.wait()
+        child.stdout.close()
     if done:
         print(latest["isolation_warning"], *latest["flags"], sep="\n")  # for the staff: stdout is hidden from students
         return content(latest)
@@ -107,8 +114,9 @@ def _students(path: Path) -> tuple[str, ...]:
 
 
 def _end(child: subprocess.Popen) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

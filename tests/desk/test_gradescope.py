@@ -161,7 +161,9 @@ def play(tmp_path, *lines, minutes=10):
     """Run the container's main with a grader that is a few lines of Python."""
     (tmp_path / "settings.json").write_text(json.dumps({"minutes": minutes, "hidden": "hidden"}))
     script = "\n".join(["import json, os, signal, sys, time", *lines])
+    threads = threading.active_count()
     assert container.main([str(tmp_path)], (sys.executable, "-c", script), tmp_path / "settings.json") == 0
+    assert threading.active_count() == threads  # one left over would keep the container waiting
     results = json.loads((tmp_path / "results" / "results.json").read_text())
     require_schema(results)
     return results
