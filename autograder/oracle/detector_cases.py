@@ -42,9 +42,11 @@ def match(generator):
 
 @case("fresh")
 def match_off_square(generator):
-    """Many overlapping boxes and padding rows on an off-square image."""
-    boxes = ground_truth(generator, 1, [12], 96, 256, 20)[0]
-    return _match_call(96, 256, torch.cat([boxes, torch.full((3, 5), -1.0)]))
+    """Many overlapping boxes, one over the whole width, and padding rows on an off-square image."""
+    boxes = ground_truth(generator, 1, [12], 96, 640, 20)[0]
+    # Its sides are farther from p5 locations than 8 strides, 256 pixels: the coarsest level has no upper end.
+    wide = torch.tensor([[2.0, 2.0, 638.0, 94.0, 5.0]])
+    return _match_call(96, 640, torch.cat([boxes, wide, torch.full((3, 5), -1.0)]))
 
 
 @case("hidden")
