@@ -20,6 +20,8 @@ from autograder import mounts
 from autograder.tasks import ROOT, default_table_path
 
 _TRIAL_SECONDS = 30
+# Where everybody may write; the worker's own folders are removed in any case.
+_SHARED = ("/tmp", "/var/tmp", "/dev/shm")
 _USERS = (61184, 65519)  # left free for users that exist only while a program runs (systemd's DynamicUser)
 
 
@@ -143,10 +145,11 @@ class OtherUser(Process):
         return [mounts.interpreter(), "-I", "-S", *arguments]
 
     def clear(self) -> None:
-        """Kill everything that runs as this worker's user."""
+        """Kill everything that runs as this worker's user, and remove what it left where everybody may write."""
         # One signal to all processes of that user at once: counting them one by one, a fork bomb would win.
         code = f"import os; os.setgroups([]); os.setgid({self.user}); os.setuid({self.user}); os.kill(-1, 9)"
         subprocess.run([mounts.interpreter(), "-I", "-S", "-c", code], capture_output=True, timeout=_TRIAL_SECONDS)
+        remove_files_of(self.user, [folder for folder in _SHARED if os.path.isdir(folder)])
 
     def missing(self) -> str:
         """It needs root, and an interpreter that others may read."""
@@ -241,6 +244,12 @@ def copy_readable(source: Path, target: Path) -> None:
         elif path.is_file():
             shutil.copyfile(path, target / path.name)
             (target / path.name).chmod(0o644)
+
+
+def remove_files_of(user: int, folders: list[str]) -> None:
+    """Remove the files and folders of a user that lie directly in some folders. No link is followed."""
+    only = ["-mindepth", "1", "-maxdepth", "1", "-uid", str(user)]
+    subprocess.run(["find", *folders, *only, "-exec", "rm", "-rf", "--", "{}", "+"], capture_output=True)
 
 
 def _unused_user() -> int:

@@ -26,7 +26,7 @@ Optional keys:
 
 import re
 import secrets
-import shutil
+import subprocess
 import textwrap
 import warnings
 from dataclasses import dataclass, field, replace
@@ -37,6 +37,7 @@ from autograder.tasks import FILES, ROOT, TaskTable, load_tasks
 from tools.strip import strip_solutions
 
 FIXTURES = ROOT / "tests" / "hostile" / "fixtures"
+_SHARED = ("/tmp", "/var/tmp", "/dev/shm")
 _SECTION = re.compile(r"^# ---- (hostile|twin|both): (start|end|file|task|recode) (.+)$")
 
 
@@ -128,7 +129,7 @@ class Marks:
     @SURVIVOR@, @SOCKET@ and @PORT@.
 
     Attributes:
-        trace: a file or folder on the machine.
+        trace: a file or folder on the machine, and the beginning of the names of others.
         survivor: an argument of a process that is to outlive the grading.
         socket: of somebody on this machine.
         port: of the same, on the loopback.
@@ -151,13 +152,11 @@ class Marks:
         return re.sub(r"@(TRACE|SURVIVOR|SOCKET|PORT)@", lambda found: str(names[found[1]]), code)
 
     def remove_trace(self) -> bool:
-        """Remove the trace; whether there was one."""
-        found = self.trace.exists() or self.trace.is_symlink()
-        if self.trace.is_dir() and not self.trace.is_symlink():
-            shutil.rmtree(self.trace)
-        else:
-            self.trace.unlink(missing_ok=True)
-        return found
+        """Remove the trace, and everything whose name begins with it; whether there was anything."""
+        found = [path for folder in _SHARED for path in Path(folder).glob(f"{self.trace.name}*")]
+        # Not shutil.rmtree: folders can be nested more deeply than Python can follow.
+        subprocess.run(["rm", "-rf", "--", *found], check=True)
+        return bool(found)
 
 
 def build(fixture: Fixture, kind: str, folder: Path, marks: Marks) -> None:

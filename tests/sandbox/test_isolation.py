@@ -10,6 +10,7 @@ import pytest
 from autograder import isolation, levels, mounts
 from autograder.errors import KitError
 from autograder.isolation import choose_level
+from autograder.levels import remove_files_of
 from autograder.sandbox import Worker
 from autograder.tasks import ROOT
 
@@ -138,6 +139,20 @@ def test_kit_installed_beside_torch_is_covered_part_by_part(monkeypatch):
     covers = {found[i + 1] for i, word in enumerate(found) if word == "--tmpfs"}
     assert {str(ROOT / name) for name in ("solutions", "autograder", "tests", "tools")} <= covers
     assert str(ROOT) not in covers
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_another_user_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / "theirs" / "deep").mkdir(parents=True)
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "kept").touch()
+    (tmp_path / "-rf").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "ours")
+    for name in ("theirs", "-rf", "link"):
+        os.lchown(tmp_path / name, 61184, 61184)
+    remove_files_of(61184, [str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+    assert (tmp_path / "ours" / "kept").exists()
 
 
 def test_files_are_copied_readable_for_everybody_and_links_are_not(tmp_path):
