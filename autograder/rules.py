@@ -149,7 +149,7 @@ def assert_loss(submission, case, name: str) -> None:
         if isinstance(loss, torch.Tensor) and loss.numel() == 1:
             loss = loss.reshape(())
         mistakes = seen_in(case.mistakes, i, "losses", name)
-        assert_matches(loss, wanted["losses"][name], name, Tolerance(1e-4, 1e-6), mistakes)
+        assert_matches(loss, wanted["losses"][name], name, Tolerance(2e-5, 2e-7), mistakes)
 
 
 def sorted_detections(result):
