@@ -143,9 +143,10 @@ def locations_square(generator):
 
 @case("fresh")
 def locations_any(generator):
-    """Random map sizes and unusual strides, more rows than columns on some levels and fewer on others."""
+    """Random map sizes, one beyond what half precision counts, and unusual strides; higher than wide, and wider."""
     sizes = torch.randint(2, 9, (3,), generator=generator).tolist()
-    shapes = {"p3": [2, 4, sizes[0] + 5, sizes[0]], "p4": [2, 4, sizes[1], sizes[1] + 3], "p5": [2, 4, 1, sizes[2]]}
+    shapes = {"p3": [2, 4, sizes[0] + 5, sizes[0]]}
+    shapes |= {"p4": [2, 4, sizes[1], sizes[1] + 3], "p5": [2, 4, 1, 300 + sizes[2]]}
     return function_call(
         "get_fpn_location_coords", shape_per_fpn_level=shapes, strides_per_fpn_level={"p3": 4, "p4": 10, "p5": 64}
     )
