@@ -4,10 +4,13 @@ Every function that is answered has its rule here; a symbol without one (the net
 """
 
 import inspect
+import math
 
 import torch
 
 MAX_WORK = 1 << 22  # elements of the largest intermediate tensor, roughly; graded tests need some ten thousand
+_MAX_SIDE = 4096  # cells of a feature map
+_MAX_CLASSES = 1000
 
 
 def check_work(symbol: str, function, args: list, kwargs: dict) -> None:
@@ -26,6 +29,7 @@ def check_work(symbol: str, function, args: list, kwargs: dict) -> None:
         raise LookupError(f"{symbol} is not answered")
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
+    _require_bounded(bound.arguments)
     if not _WORK[symbol](**bound.arguments) <= MAX_WORK:
         raise ValueError("too much to compute at once")
 
@@ -34,6 +38,8 @@ def _locations(shape_per_fpn_level, strides_per_fpn_level, dtype, device) -> int
     for stride in strides_per_fpn_level.values():
         _require_number(stride, "a stride")
     sizes = [[int(size) for size in shape[-2:]] for shape in shape_per_fpn_level.values()]
+    if not all(1 <= side <= _MAX_SIDE for size in sizes for side in size):
+        raise ValueError(f"feature maps must have 1 to {_MAX_SIDE} rows and columns")
     return sum((height + 1) * (width + 1) for height, width in sizes)
 
 
@@ -48,39 +54,62 @@ def _suppression(boxes, scores, iou_threshold, class_ids=None) -> int:
 
 
 def _matching(locations_per_fpn_level, strides_per_fpn_level, gt_boxes) -> int:
-    _require_tensor(gt_boxes, "gt_boxes")
+    _require_columns(gt_boxes, "gt_boxes", 4, 5)
     for stride in strides_per_fpn_level.values():
         _require_number(stride, "a stride")
     for locations in locations_per_fpn_level.values():
-        _require_tensor(locations, "locations")
+        _require_columns(locations, "locations", 2)
     return sum(locations.numel() for locations in locations_per_fpn_level.values()) * (gt_boxes.numel() + 1)
 
 
 def _rows(first, second, stride) -> int:
     """Work of a function that goes row by row through two tensors."""
     _require_number(stride, "stride")
-    _require_tensor(first, "the first argument")
-    _require_tensor(second, "the second argument")
+    _require_columns(first, "the first argument", 2, 4)
+    _require_columns(second, "the second argument", 2, 4, 5)
     return 4 * torch.broadcast_shapes(first.shape[:-1], second.shape[:-1]).numel()
 
 
 def _centerness(deltas) -> int:
-    _require_tensor(deltas, "deltas")
+    _require_columns(deltas, "deltas", 4)
     return deltas.numel()
 
 
 def _losses(images, gt_boxes, predictions) -> int:
     _require_tensor(images, "images")
-    _require_tensor(gt_boxes, "gt_boxes")
+    _require_columns(gt_boxes, "gt_boxes", 5)
+    classes, deltas, centerness = predictions
+    for logits in classes.values():
+        _require_columns(logits, "class logits", *range(1, _MAX_CLASSES + 1))
+    for kind, columns in ((deltas, 4), (centerness, 1)):
+        for value in kind.values():
+            _require_columns(value, "a prediction", columns)
     values = [value for kind in predictions for value in kind.values()]
-    for value in values:
-        _require_tensor(value, "a prediction")
     return images.numel() + sum(value.numel() for value in values) + images.numel() // 64 * (gt_boxes.numel() + 1)
 
 
 def _require_tensor(value, what: str) -> None:
     if not isinstance(value, torch.Tensor) or value.dim() == 0:
         raise TypeError(f"{what} must be a tensor with rows, not {type(value).__name__}")
+
+
+def _require_columns(value, what: str, *counts: int) -> None:
+    _require_tensor(value, what)
+    if value.shape[-1] not in counts:
+        raise ValueError(f"{what} cannot have {value.shape[-1]} columns")
+
+
+def _require_bounded(value) -> None:
+    """Require that no tensor in nested arguments is large in any direction: one without elements can have many rows."""
+    if isinstance(value, torch.Tensor):
+        if math.prod(max(size, 1) for size in value.shape) > MAX_WORK:
+            raise ValueError("too much to compute at once")
+    elif isinstance(value, dict):
+        for inner in value.values():
+            _require_bounded(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _require_bounded(inner)
 
 
 def _require_number(value, what: str) -> None:

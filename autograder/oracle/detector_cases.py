@@ -110,8 +110,8 @@ def losses_general(generator):
 
 @case("fresh")
 def losses_single(generator):
-    """A batch of one, 3 classes, float64."""
-    step = _step(generator, 1, [4], 160, 64, 3, torch.float64)
+    """A batch of one, 3 classes."""
+    step = _step(generator, 1, [4], 160, 64, 3)
     return "fcos_losses", {"num_classes": 3, "steps": [step]}
 
 

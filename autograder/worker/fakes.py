@@ -90,7 +90,8 @@ class FakeHead(_Fake):
                     f"the head was given {level} features of size {height} x {width}; the images give "
                     f"{class_logits.shape[1]} locations"
                 )
-        return [dict(output) for output in outputs]
+        # Copies, as a network's output is nobody's leaf: what is written into it in place is still differentiated.
+        return [{level: value.clone() for level, value in output.items()} for output in outputs]
 
 
 class DetectorByRequest(nn.Module):

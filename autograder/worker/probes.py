@@ -228,7 +228,7 @@ def fcos_losses(submission, num_classes, steps):
             {
                 "losses": dict(losses),
                 "gradients": [{level: next(gradients) for level in kind} for kind in prepared],
-                "normalizer": detector._normalizer,
+                "normalizer": float(detector._normalizer),  # as it is now, should it be changed in place
             }
         )
     return results

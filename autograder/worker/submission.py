@@ -16,6 +16,16 @@ from pathlib import Path
 from .limits import TooSlow
 
 MODULES = ("common", "one_stage_detector")
+# Parameters of the functions that are answered from outside; a call with others is one of the submission's own.
+PARAMETERS = {
+    "get_fpn_location_coords": ("shape_per_fpn_level", "strides_per_fpn_level", "dtype", "device"),
+    "nms": ("boxes", "scores", "iou_threshold"),
+    "class_spec_nms": ("boxes", "scores", "class_ids", "iou_threshold"),
+    "fcos_match_locations_to_gt": ("locations_per_fpn_level", "strides_per_fpn_level", "gt_boxes"),
+    "fcos_get_deltas_from_locations": ("locations", "gt_boxes", "stride"),
+    "fcos_apply_deltas_to_locations": ("deltas", "locations", "stride"),
+    "fcos_make_centerness_targets": ("deltas",),
+}
 
 
 class SubmissionError(Exception):
@@ -136,19 +146,29 @@ def _replace(module: types.ModuleType, attribute: str, symbol: str, ask, fake: t
         setattr(module, attribute, fake)
         return
 
-    def stub(*args, **kwargs):
+    known = PARAMETERS.get(attribute)
+
+    def answer(own, args, kwargs):
+        # A parameter that only this submission's function has: nobody else can answer such a call.
+        if known and callable(own) and (len(args) > len(known) or not set(kwargs) <= set(known)):
+            return own(*args, **kwargs)
         return ask(symbol, args, kwargs)
 
     if isinstance(current, types.FunctionType):
+        own = types.FunctionType(
+            current.__code__, current.__globals__, attribute, current.__defaults__, current.__closure__
+        )
+        own.__kwdefaults__ = current.__kwdefaults__
+
         # References taken at import (`from common import nms`, a default argument, a table of functions) hold the
         # function object, so its code is what has to change.
         def forward(*args, **kwargs):
-            return ASK(SYMBOL, args, kwargs)  # noqa: F821 - the two names are put in below
+            return ANSWER(OWN, args, kwargs)  # noqa: F821 - the two names are put in below
 
-        names = tuple("__kit_ask__" if name == "ASK" else name for name in forward.__code__.co_names)
-        names = tuple(f"__kit_symbol_{attribute}__" if name == "SYMBOL" else name for name in names)
-        current.__globals__["__kit_ask__"] = ask
-        current.__globals__[f"__kit_symbol_{attribute}__"] = symbol
+        put_in = {"ANSWER": f"__kit_answer_{attribute}__", "OWN": f"__kit_own_{attribute}__"}
+        names = tuple(put_in[name] for name in forward.__code__.co_names)
+        current.__globals__[put_in["ANSWER"]] = answer
+        current.__globals__[put_in["OWN"]] = own
         # A closure's code has to name as many free variables as it holds, used or not (0x40: it would hold none).
         free = current.__code__.co_freevars
         flags = forward.__code__.co_flags & ~0x40 if free else forward.__code__.co_flags
@@ -156,4 +176,4 @@ def _replace(module: types.ModuleType, attribute: str, symbol: str, ask, fake: t
         current.__defaults__ = None
         current.__kwdefaults__ = None
         return
-    setattr(module, attribute, stub)
+    setattr(module, attribute, lambda *args, **kwargs: answer(current, args, kwargs))

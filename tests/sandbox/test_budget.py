@@ -61,6 +61,22 @@ REFUSED = {
         [torch.rand(9, 4), torch.rand(9, 2), torch.rand(10**6, 1, 1)],
     ),
     "ten million rows": ("one_stage_detector.fcos_make_centerness_targets", [torch.rand(10**7, 4)]),
+    # Without elements they cost nothing to send, and their rows are made all the same.
+    "rows without columns": ("one_stage_detector.fcos_make_centerness_targets", [torch.rand(10**7, 0)]),
+    "columns without rows": ("one_stage_detector.fcos_make_centerness_targets", [torch.rand(0, 10**7)]),
+    "boxes without columns": (
+        "one_stage_detector.fcos_match_locations_to_gt",
+        [{"p3": torch.rand(9, 2)}, STRIDES, torch.rand(10**8, 0)],
+    ),
+    "boxes of images that are not there": (
+        "one_stage_detector.fcos_match_locations_to_gt",
+        [{"p3": torch.rand(9, 2)}, STRIDES, torch.rand(10**8, 0, 5)],
+    ),
+    "locations of many columns": (
+        "one_stage_detector.fcos_get_deltas_from_locations",
+        [torch.rand(0, 10**6), torch.rand(0, 4), 8],
+    ),
+    "a map of a negative size": ("common.get_fpn_location_coords", [{"p3": (1, 1, -1, 10**9)}, STRIDES]),
     "a number": ("one_stage_detector.fcos_make_centerness_targets", [3]),
     "a network": ("one_stage_detector.FCOS", [20, 10**6, [10**6]]),
     "a backbone": ("common.DetectorBackboneWithFPN", [10**6]),
@@ -97,3 +113,20 @@ def test_function_is_not_answered_while_it_is_graded(upstream, symbol):
 def test_every_function_of_a_task_has_a_rule():
     functions = {symbol for task in load_tasks().tasks for symbol in task.symbols if symbol.split(".")[1][0].islower()}
     assert functions <= set(_WORK)
+
+
+def test_losses_are_computed_for_plausible_predictions_only(upstream):
+    images, boxes = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 5)
+
+    def predictions(classes=20, batch=2):
+        sizes = {"p3": 64, "p4": 16, "p5": 4}
+        columns = (classes, 4, 1)
+        return [{level: torch.zeros(batch, size, count) for level, size in sizes.items()} for count in columns]
+
+    answer = upstream(ALL, training=True)
+    symbol = "one_stage_detector.FCOS"
+    arguments = {"images": images, "gt_boxes": boxes}
+    assert len(answer(symbol, [], {**arguments, "predictions": predictions()})["losses"]) == 3
+    for wrong in (predictions(classes=2 * 10**6, batch=0), predictions()[:2], [{}, {}, {}]):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            upstream(ALL, training=True)(symbol, [], {**arguments, "predictions": wrong})

@@ -10,21 +10,21 @@ from autograder.rules import LOSSES, assert_loss, assert_networks, assert_traini
 @task("3.1", "general-cls")
 @pytest.mark.parametrize("name", ["losses_general", "losses_single"])
 def test_classification_loss_in_general(submission, fresh, name):
-    """7 classes in a batch of three; 3 classes in a batch of one, float64."""
+    """7 classes in a batch of three; 3 classes in a batch of one."""
     assert_loss(submission, fresh(name), "loss_cls")
 
 
 @task("3.1", "general-box")
 @pytest.mark.parametrize("name", ["losses_general", "losses_single"])
 def test_box_loss_in_general(submission, fresh, name):
-    """7 classes in a batch of three; 3 classes in a batch of one, float64."""
+    """7 classes in a batch of three; 3 classes in a batch of one."""
     assert_loss(submission, fresh(name), "loss_box")
 
 
 @task("3.1", "general-ctr")
 @pytest.mark.parametrize("name", ["losses_general", "losses_single"])
 def test_centerness_loss_in_general(submission, fresh, name):
-    """7 classes in a batch of three; 3 classes in a batch of one, float64."""
+    """7 classes in a batch of three; 3 classes in a batch of one."""
     assert_loss(submission, fresh(name), "loss_ctr")
 
 
