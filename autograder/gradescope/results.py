@@ -46,7 +46,9 @@ def results_json(results: dict, hidden: str, seconds: float, students: tuple[str
 
 
 def broken_json(reason: str) -> dict:
-    """Return what results.json holds when the kit, not the submission, is broken."""
+    """Return what results.json holds when the kit, not the submission, is broken; of the reason only the first line,
+    as what follows may quote a hidden test."""
+    reason = next(iter(reason.splitlines()), "")[:300]
     return {
         "score": 0,
         "output": f"The autograder could not grade this submission: {reason}\n{APOLOGY}",
