@@ -141,6 +141,7 @@ def grade(
                     # These collect garbage when a session ends: half a second that every check would wait.
                     *("-p", "no:unraisableexception", "-p", "no:threadexception"),
                     *("-p", "no:faulthandler", "-p", "no:timeout", "-p", "no:anyio", "-p", "no:hypothesispytest"),
+                    *("-p", "no:xdist"),
                     "--capture=no",
                 ],
                 plugins=[session],
