@@ -68,7 +68,9 @@ workspace = set_up()
 # | size | 128 pixels | 224 pixels |
 # | backbone | MobileNetV2, random weights | RegNetX-400MF, trained on ImageNet |
 # | training | 150 iterations on 16 images | 9000 iterations of 16 images |
-# | time to train | half a minute on two CPU cores | on a GPU the progress bar tells you; on a CPU, hours |
+# | time to train, two CPU cores | about half a minute | one to two hours |
+# | time to train, Colab's T4 | a few seconds | 10 to 20 minutes, an estimate from its arithmetic; the bar knows better |
+# | time to train, a newer GPU | a few seconds | some minutes, an estimate as well |
 # | what to expect | knows its 16 images by heart, and nothing else | about 40 to 45 % mAP on images never seen |
 #
 # The quick run proves that the parts fit together. It does not prove that the detector generalises: 16 images teach
