@@ -104,7 +104,8 @@ def build(folder: Path, version: str) -> dict[Path, str]:
         if leaks:
             raise KitError(f"{name} would give away: {_some(leaks)}")
         found[path] = f"{len(files)} {what}"
-    return found | {build_gradescope_zip(folder / GRADESCOPE_ZIP): "the autograder for Gradescope; it holds the answers, so it is not for students"}
+    gradescope = build_gradescope_zip(folder / GRADESCOPE_ZIP)
+    return found | {gradescope: "the autograder for Gradescope; it holds the answers, so it is not for students"}
 
 
 def describe_version(root: Path, dirty: bool = False) -> str:
