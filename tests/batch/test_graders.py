@@ -108,8 +108,9 @@ grader.grade(Job(({str(ROOT / "solutions")!r},)))
     assert list(places.iterdir()) == []
 
 
+STAGING = f"{tempfile.gettempdir()}/kit-grader-ab_1/kit-submission-x9y8"
 VARYING = {
-    "FileNotFoundError: '/tmp/kit-grader-ab_1/kit-submission-x9y8/data.bin'": "FileNotFoundError: 'data.bin'",
+    f"FileNotFoundError: '{STAGING}/data.bin'": "FileNotFoundError: 'data.bin'",
     "<X object at 0x7f00deadbeef>, 0xff": "<X object at 0x>, 0xff",
     "nonce " + "0123456789abcdef" * 2: "nonce ",
     "digest " + "0123456789abcdef" * 4: "digest " + "0123456789abcdef" * 4,

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import tempfile
 import zipfile
 
 import pytest
@@ -12,7 +13,7 @@ from helpers.unpack import UnsafeArchive, unpack
 OUTSIDE = [
     "../evil",
     "VOCdevkit/../../evil",
-    "/tmp/evil",
+    f"{tempfile.gettempdir()}/evil",
     "C:/evil",
     "VOCdevkit\\..\\..\\evil",
     "VOCdevkit/x/../../../evil",

@@ -4,6 +4,7 @@ import gzip
 import os
 import stat
 import tarfile
+import tempfile
 from pathlib import Path
 
 import archive_makers as make
@@ -20,7 +21,7 @@ REFUSED_NAMES = {
     "../escape.py": "leads out",
     "a/../../escape.py": "leads out",
     "..\\..\\escape.py": "leads out",
-    "/tmp/escape.py": "absolute",
+    f"{tempfile.gettempdir()}/escape.py": "absolute",
     "C:\\escape.py": "absolute",
     "\\\\server\\escape.py": "absolute",
     "../kit-submission-sibling/escape.py": "leads out",

@@ -1,11 +1,9 @@
 """Workers and small submissions for the tests of the sandbox."""
 
-import os
-
 import pytest
+from required import require_level
 
-from autograder.errors import KitError
-from autograder.isolation import LEVELS, choose_level
+from autograder.isolation import LEVELS
 from autograder.sandbox import Worker
 
 # One submission serves nearly all tests: it runs the code that it is given, so that no test has to start a worker.
@@ -15,16 +13,6 @@ def f(code):
     exec(code, scope)
     return scope["f"]()
 """
-
-
-def require_level(level: str) -> None:
-    """Skip a test where a level cannot be had; in CI that is a failure."""
-    try:
-        choose_level(level)
-    except KitError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must have this level: {error}")
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

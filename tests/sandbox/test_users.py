@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,7 @@ def test_submission_runs_as_a_user_who_owns_nothing(found):
     assert inside["groups"] == []
     assert inside["readable"] == []
     assert inside["root again"] is False
-    assert inside["folder"].startswith("/tmp/kit-worker-")
+    assert inside["folder"].startswith(f"{tempfile.gettempdir()}/kit-worker-")
 
 
 def test_ordinary_user_can_grade_in_bubblewrap(run_reachable):
