@@ -7,16 +7,12 @@ Every student hands in the solutions with a remark of their own, so that every s
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-import psutil
+from watched import ROOT, run_watched
 
-ROOT = Path(__file__).resolve().parents[1]
 GOAL_SPEEDUP, GOAL_GRADER_GIB, GOAL_WORKER_GIB = 1.7, 1.0, 1.5
 
 
@@ -29,33 +25,13 @@ def make_class(folder, students):
             (student / name).write_text(f"{text}\n# student {number}\n", encoding="utf-8")
 
 
-def watch_memory(parent, peaks, ended):
-    """Keep the largest memory of one grader and of one worker with its probe, until the run has ended."""
-    while not ended.wait(0.2):
-        for process in psutil.Process(parent).children(recursive=True):
-            try:
-                kind = "grader" if "autograder.grader_process" in process.cmdline() else "worker"
-                # A probe is a fork of its worker: what they share is counted once, as a share of each.
-                size = process.memory_info().rss if kind == "grader" else process.memory_full_info().pss
-            except psutil.Error:
-                continue  # it has just ended
-            peaks[kind] = max(peaks.get(kind, 0), size)
-
-
 def grade(folder, out, jobs, options):
     """Grade a class; returns (seconds, peaks)."""
     command = [sys.executable, "-m", "tools.cli", "grade-class", str(folder), "--out", str(out), "--jobs", str(jobs)]
-    peaks, ended = {}, threading.Event()
-    started = time.monotonic()
-    with subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        watcher = threading.Thread(target=watch_memory, args=(process.pid, peaks, ended))
-        watcher.start()
-        code = process.wait()
-        ended.set()
-        watcher.join()
+    seconds, peaks, code = run_watched([*command, *options])
     if code:
         raise SystemExit(f"kit grade-class ended with {code}")
-    return time.monotonic() - started, peaks
+    return seconds, peaks
 
 
 def main():
