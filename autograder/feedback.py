@@ -27,7 +27,7 @@ class Card:
     Attributes:
         tasks: result rows, as in the results of `grade`.
         points, max_points: of the public parts of the tasks on this card.
-        note: a line below the table.
+        note: a line below the table; of a card without a task, all there is to say.
     """
 
     tasks: tuple[dict, ...]
@@ -38,7 +38,7 @@ class Card:
     @property
     def passed(self) -> bool:
         """Whether every public part on the card passed."""
-        return all(task["status"] == "passed" for task in self.tasks)
+        return bool(self.tasks) and all(task["status"] == "passed" for task in self.tasks)
 
     def score(self) -> float:
         """Return the points as a plain finite number."""
@@ -54,7 +54,9 @@ class Card:
                 lines.append(f"  {_SIGNS[part['status']]} {part['title']} ({_points(part)})")
                 if part["message"]:
                     lines.append(textwrap.indent(textwrap.fill(part["message"], 100), "      "))
-        lines.append(f"{self.points} of {self.max_points} points" + (f". {self.note}" if self.note else ""))
+        if self.tasks:
+            lines.append(f"{self.points} of {self.max_points} points")
+        lines += [self.note] if self.note else []
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -76,9 +78,10 @@ class Card:
                     f"<td style='text-align:left;white-space:pre-wrap;max-width:44em'>{message}</td>"
                     f"<td style='text-align:right;vertical-align:top'>{_points(part)}</td></tr>"
                 )
-        total = f"<b>{self.points} of {self.max_points}</b> points"
-        note = f" · {html.escape(self.note)}" if self.note else ""
-        return f"<table style='font-size:14px'>{''.join(rows)}</table><p>{total}{note}</p>"
+        below = [f"<b>{self.points} of {self.max_points}</b> points"] if self.tasks else []
+        below += [html.escape(self.note)] if self.note else []
+        table = f"<table style='font-size:14px'>{''.join(rows)}</table>" if self.tasks else ""
+        return f"{table}<p>{' · '.join(below)}</p>"
 
 
 def _points(row: dict) -> str:
@@ -109,17 +112,22 @@ class Check:
             task_ids: such as "2.3".
 
         Returns:
-            The card; a notebook shows it when it is the last value of a cell.
+            The card; a notebook shows it when it is the last value of a cell, a plain script prints it right here. When
+            no task is called so, or it is given, the card holds no task and says that.
 
         Raises:
-            KitError: a task does not exist, or the files are nowhere to be found.
+            KitError: the files are nowhere to be found.
         """
         table = load_tasks()
-        tasks = [table[task_id] for task_id in task_ids] or list(table.graded)
-        for task in tasks:
-            if task.given:
-                raise KitError(f"task {task.id} is given: there is nothing to check")
-        return self._card(table, tasks)
+        try:
+            tasks = [_checked_task(table, task_id) for task_id in task_ids] or list(table.graded)
+        except KitError as problem:  # in a notebook a traceback would hide the one line that helps
+            card = Card((), 0, 0, str(problem))
+        else:
+            card = self._card(table, tasks)
+        if not _shows_values():
+            print(card)
+        return card
 
     def all(self) -> Card:
         """Check every task that has public tests."""
@@ -173,6 +181,21 @@ def start_worker():
     from autograder.spawned import Spawned
 
     return Spawned()
+
+
+def _checked_task(table: TaskTable, task_id: str) -> Task:
+    if not isinstance(task_id, str):
+        raise KitError(f'a task is named by text, as in check("2.3"), and not by {task_id!r}')
+    task = table[task_id]
+    if task.given:
+        raise KitError(f"task {task.id} is given: there is nothing to check")
+    return task
+
+
+def _shows_values() -> bool:
+    """Whether the value of a line is shown by itself: in notebooks, in IPython and at Python's prompt."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(sys, "ps1") or (ipython is not None and ipython.get_ipython() is not None)
 
 
 def _has_public(task: Task) -> bool:

@@ -78,7 +78,11 @@ class TaskTable:
         for task in self.tasks:
             if task.id == task_id:
                 return task
-        raise KitError(f"no task {task_id!r}; the tasks are {', '.join(task.id for task in self.tasks)}")
+        given = ", ".join(task.id for task in self.tasks if task.given)
+        raise KitError(
+            f"no task {task_id!r}; the tasks are {', '.join(task.id for task in self.graded)}"
+            + (f"; given, with nothing to grade: {given}" if given else "")
+        )
 
     def symbols_outside(self, task: Task) -> tuple[str, ...]:
         """Return the symbols that are replaced while `task` is graded: those of all other tasks, and given ones."""

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="kit", description="Staff tools of the FCOS course kit.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module_name, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if argv and argv[0] == name:
@@ -47,6 +47,9 @@ def main(argv: list[str] | None = None) -> int:
             module.configure(command)
             command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         return args.run(args) or 0
     except KitError as error:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -56,6 +57,34 @@ def test_check_escapes_what_a_submission_says(spoil, solution_copy):
     page = check("2.2")._repr_html_()
     assert "&lt;script&gt;" in page
     assert "<script>" not in page
+
+
+# What somebody may write -> the one line that answers it.
+NO_TASK = {
+    1.2: 'a task is named by text, as in check("2.3"), and not by 1.2',
+    "2.5": "task 2.5 is given: there is nothing to check",
+    "9.9": "no task '9.9'; the tasks are 1.1, 1.2, 2.1, 2.2, 2.3, 2.4, 3.1, 3.2, 4.1, 4.2; given, with nothing to "
+    "grade: 2.5",
+}
+
+
+@pytest.mark.parametrize("task_id", NO_TASK)
+def test_check_of_no_task_answers_in_one_line_and_gives_nothing(task_id, capsys):
+    card = check(task_id)
+    assert str(card) == NO_TASK[task_id]
+    assert capsys.readouterr().out == NO_TASK[task_id] + "\n"
+    assert not card.passed
+    assert float(card) == 0
+    assert "<table" not in card._repr_html_()
+
+
+def test_check_prints_where_nobody_shows_its_value(solution_copy, capsys, monkeypatch):
+    check.use(solution_copy)
+    card = check("2.3")
+    assert capsys.readouterr().out == f"{card}\n"
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    check("2.3")
+    assert capsys.readouterr().out == ""
 
 
 def test_check_names_a_folder_without_files(tmp_path):

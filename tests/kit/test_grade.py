@@ -166,6 +166,13 @@ def test_command_writes_every_expected_task(spoil, tmp_path, capsys):
     assert "ended the program without an answer" in page.read_text()
 
 
+def test_kit_without_a_command_shows_what_there_is(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("usage: kit")
+    assert "gradebook" in shown
+
+
 BAD_INPUT = [
     (["grade", "nowhere"], "no such file or folder"),
     (["grade", "{empty}"], "holds neither common.py nor one_stage_detector.py"),
