@@ -112,15 +112,15 @@ def diagnose(received, mistakes: Mistakes, tolerance: Tolerance) -> str:
 def _compare(received, expected, what: str, tolerance: Tolerance) -> None:
     if isinstance(expected, dict):
         if not isinstance(received, dict):
-            raise Mismatch(f"{what} is a {_kind(received)}", f"expected a dict with keys {_keys(expected)}")
+            raise Mismatch(f"wrong type of {what} ({_kind(received)})", f"expected a dict with keys {_keys(expected)}")
         if set(received) != set(expected):
-            raise Mismatch(f"{what} has the wrong keys", f"expected {_keys(expected)}, received {_keys(received)}")
+            raise Mismatch(f"wrong keys in {what}", f"expected {_keys(expected)}, received {_keys(received)}")
         for key in expected:
             _compare(received[key], expected[key], f"{what}[{key!r}]", tolerance)
     elif isinstance(expected, (list, tuple)):
         if not isinstance(received, list) or len(received) != len(expected):
             size = f" of {len(received)}" if isinstance(received, list) else ""
-            raise Mismatch(f"{what} is a {_kind(received)}{size}", f"expected {len(expected)} values")
+            raise Mismatch(f"wrong type of {what} ({_kind(received)}{size})", f"expected {len(expected)} values")
         for i, (one, other) in enumerate(zip(received, expected, strict=True)):
             _compare(one, other, f"{what}[{i}]", tolerance)
     elif isinstance(expected, torch.Tensor):
@@ -129,46 +129,49 @@ def _compare(received, expected, what: str, tolerance: Tolerance) -> None:
         number = received if isinstance(received, torch.Tensor) else _as_tensor(received, what)
         compare_tensor(number.reshape(()) if number.numel() == 1 else number, torch.tensor(expected), what, tolerance)
     elif received != expected:
-        raise Mismatch(f"{what} is wrong", f"expected {expected!r}, received {str(received)[:80]}")
+        raise Mismatch(f"wrong value of {what}", f"expected {expected!r}, received {str(received)[:80]}")
 
 
 def compare_tensor(received, expected: torch.Tensor, what: str, tolerance: Tolerance) -> None:
     """Require that one tensor agrees with another; see `assert_matches`."""
-    kind = "floats" if expected.is_floating_point() else str(expected.dtype).removeprefix("torch.")
-    wanted = f"expected {tuple(expected.shape)} {kind}"
     if not isinstance(received, torch.Tensor):
-        raise Mismatch(f"{what} is a {_kind(received)}", wanted)
-    both = f"{wanted}, received {tuple(received.shape)} {str(received.dtype).removeprefix('torch.')}"
+        wanted = f"expected a tensor of shape {tuple(expected.shape)}"
+        raise Mismatch(f"wrong type of {what} ({_kind(received)})", wanted)
     if received.shape != expected.shape:
-        raise Mismatch(f"{what} has the wrong shape", both)
+        raise Mismatch(f"wrong shape of {what}", f"expected {tuple(expected.shape)}, received {tuple(received.shape)}")
     if received.is_floating_point() != expected.is_floating_point():
-        raise Mismatch(f"{what} has the wrong dtype", both)
+        wanted = "floats" if expected.is_floating_point() else "integers"
+        came = str(received.dtype).removeprefix("torch.")
+        raise Mismatch(f"wrong dtype of {what}", f"expected {wanted}, received {came}")
     received, expected = received.to(torch.float64), expected.to(torch.float64)
     if received.numel() == 0:
         return
     bad = ~torch.isfinite(received) & torch.isfinite(expected)
+    if bad.any() and bad.dim() == 0:
+        raise Mismatch(f"{what} is not finite", f"expected {expected:.6g}, received {received:.6g}")
     if bad.any():
-        index = _index(bad.flatten().int().argmax(), expected)
-        where = f"; {int(bad.sum())} of {bad.numel()}, the first at {index}" if bad.dim() else ""
-        raise Mismatch(f"{what} is not finite", both + where)
+        index = bad.flatten().int().argmax()
+        came = f"the first at {_index(index, expected)}: {_pair(received, expected, index)}"
+        raise Mismatch(f"values in {what} are not finite", f"{int(bad.sum())} of {bad.numel()}, {came}")
     excess = tolerance.excess(received, expected).nan_to_num(torch.inf).masked_fill(received == expected, 0)
     worst = excess.argmax()
     if (margins := _margins.get()) is not None:
         margins.append(Margin(what, tolerance, float(excess.max())))
     if excess.max() > 1 and excess.dim() == 0:
-        raise Mismatch(f"{what} has the wrong value", f"expected {expected:.6g}, received {received:.6g}")
+        raise Mismatch(f"wrong value of {what}", f"expected {expected:.6g}, received {received:.6g}")
     if excess.max() > 1:
-        raise Mismatch(
-            f"{what} has wrong values",
-            f"{both}; {int((excess > 1).sum())} of {excess.numel()} differ, the worst at {_index(worst, expected)}: "
-            f"expected {expected.flatten()[worst]:.6g}, received {received.flatten()[worst]:.6g}",
-        )
+        came = f"the worst at {_index(worst, expected)}: {_pair(received, expected, worst)}"
+        raise Mismatch(f"wrong values in {what}", f"{int((excess > 1).sum())} of {excess.numel()} differ, {came}")
+
+
+def _pair(received: torch.Tensor, expected: torch.Tensor, index: torch.Tensor) -> str:
+    return f"expected {expected.flatten()[index]:.6g}, received {received.flatten()[index]:.6g}"
 
 
 def _as_tensor(value, what: str) -> torch.Tensor:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return torch.tensor(float(value))
-    raise Mismatch(f"{what} is a {_kind(value)}", "expected a number")
+    raise Mismatch(f"wrong type of {what} ({_kind(value)})", "expected a number")
 
 
 def _kind(value) -> str:

@@ -26,6 +26,13 @@ _SETTINGS = {
     "usercustomize.py",
 }
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+# Why files play no part that lie beside most submissions: nobody has to do anything about them.
+LEFT_BEHIND = "left behind by a tool"
+ARCHIVE = "an archive inside the submission is not opened"
+NOTEBOOK = "a notebook is not graded; the code in the .py files is"
+NOT_USED = "not used for grading"
+KITS_OWN = "the kit's own is used in its place; this costs nothing"
+ORDINARY = {LEFT_BEHIND, ARCHIVE, NOTEBOOK, NOT_USED, KITS_OWN}
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # "common (1).py" is a second download, "common-1.py" a second upload to Canvas, "doejane_12_345_common.py" one
 # file of a bulk download from there.
@@ -89,18 +96,18 @@ def why_left_out(path: PurePosixPath) -> str:
     """
     name = path.name.lower()
     if name.startswith(".") or name in _SYSTEM_FILES:
-        return "left behind by a tool"
+        return LEFT_BEHIND
     if name in _SETTINGS or path.suffix == ".pth":
         return "settings of Python and pytest are never loaded from a submission; this costs nothing"
     if name.endswith(ARCHIVES):
-        return "an archive inside the submission is not opened; hand in the files themselves"
+        return ARCHIVE
     if name.endswith(".ipynb"):
-        return "a notebook is not graded; the code in the .py files is"
+        return NOTEBOOK
     if path.suffix != ".py":
-        return "not used for grading"
+        return NOT_USED
     module = path.parts[0].removesuffix(".py")
     if module in KIT_MODULES:
-        return "the kit's own is used in its place; this costs nothing"
+        return KITS_OWN
     if _is_installed(module):
         return f"never loaded: `import {module}` means the library of that name; rename the file if you need it"
     if not all(part.isidentifier() for part in (*path.parent.parts, path.stem)):

@@ -56,7 +56,8 @@ def grading_session(
             from autograder.oracle import Upstream
 
             upstream = Upstream()
-        yield Grading(intake.folder, table, worker, upstream, tasks, public_only, notes=intake.notes)
+        said = {"notes": intake.notes, "left_out": intake.left_out}
+        yield Grading(intake.folder, table, worker, upstream, tasks, public_only, **said)
 
 
 @contextmanager
@@ -101,7 +102,8 @@ def grade(
 
     Returns:
         The results, ready for JSON: total, max_total, isolation and a warning if it is weaker than it could be, seed,
-        versions, notes of the intake, flags for a person to look at, and every expected task whatever happened.
+        versions, notes of the intake, every file that it left out, flags for a person to look at, and every expected
+        task whatever happened.
 
     Raises:
         SubmissionRefused: neither of the two files can be had from `path`; for a student, `refused_results` says so.
@@ -161,7 +163,8 @@ def refused_results(
     """Return the results of a submission that could not be taken in: every expected task, without a point, and why."""
     table = table or load_tasks()
     rows = [_task_result(task, {}, public_only, reason) for task in table.graded if tasks is None or task.id in tasks]
-    return _results(table, rows, public_only, "not started", "", seed=None, notes=[reason]) | {"flags": []}
+    results = _results(table, rows, public_only, "not started", "", seed=None, notes=[reason])
+    return results | {"left_out": [], "flags": []}
 
 
 def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:
@@ -173,7 +176,8 @@ def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:
     ]
     worker = session.worker
     level, warning = worker.isolation, worker.isolation_warning
-    return _results(session.table, rows, public_only, level, warning, session.seed, session.notes)
+    results = _results(session.table, rows, public_only, level, warning, session.seed, session.notes)
+    return results | {"left_out": session.left_out}
 
 
 def _results(

@@ -23,7 +23,7 @@ from autograder.archives import (
     read_entry,
 )
 from autograder.errors import KitError
-from autograder.filenames import assigned_file, clean_name, numbers_in, shown, visible, why_left_out
+from autograder.filenames import ARCHIVE, assigned_file, clean_name, numbers_in, shown, visible, why_left_out
 from autograder.notes import Notes
 from autograder.sources import source_problem
 from autograder.tasks import FILES
@@ -42,11 +42,13 @@ class Intake:
     Attributes:
         folder: a clean copy of its Python files, and of the weights and the manifest where there are some; removed when
             the context ends. The weights have been measured and not opened.
-        notes: one line for everything that was left out, or found in an unexpected place or form.
+        notes: one line for what was left out, or found in an unexpected place or form; of many files, one for all.
+        left_out: one line for every file that plays no part.
     """
 
     folder: Path
     notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -72,7 +74,7 @@ def open_submission(paths: Path | Sequence[Path]) -> Iterator[Intake]:
             notes = _lay_out(paths, folder)
         except SubmissionRefused as refused:
             raise SubmissionRefused(f"{shown(paths[0].resolve().name)}: {visible(str(refused))}") from None
-        yield Intake(folder, notes.lines())
+        yield Intake(folder, notes.lines(), notes.left_out())
 
 
 def read_manifest(paths: Path | Sequence[Path]) -> bytes | None:
@@ -96,7 +98,8 @@ def _lay_out(paths: list[Path], folder: Path) -> Notes:
     _copy(entries(), plan, folder, notes)
     present = [name for name in FILES if (folder / name).is_file()]
     if not present:
-        reasons = "; ".join(notes.lines()[:3])
+        archives = [f"{line}; hand in the files themselves" for line in notes.left_out() if line.endswith(ARCHIVE)]
+        reasons = "; ".join((archives or notes.lines())[:3])
         raise SubmissionRefused(f"holds neither {' nor '.join(FILES)}" + (f" ({reasons})" if reasons else ""))
     for name in FILES:
         notes.say(source_problem(name, (folder / name).read_bytes()) if name in present else f"{name}: missing")

@@ -63,6 +63,7 @@ class Grading:
         on_result: called as each test ends.
         defect: what is broken in the kit itself, if anything is: then no grade may be given.
         notes: of the intake, to be shown beside the results.
+        left_out: files that play no part, for the results file.
         deadline: on the monotonic clock, after which nothing more is graded; None for no such time.
         expected: {(task, part): number of tests}, known once they are collected.
     """
@@ -77,6 +78,7 @@ class Grading:
     on_result: Callable[[str, str, TestResult], None] | None = None
     defect: KitError | None = None
     notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     deadline: float | None = None
     expected: Counter = field(default_factory=Counter)
     _cases: dict[str, Case] = field(default_factory=dict)

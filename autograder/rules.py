@@ -36,16 +36,17 @@ def assert_shapes(received, expected, what: str, mistakes: Mistakes = tuple) -> 
     if isinstance(expected, dict):
         if not isinstance(received, dict) or set(received) != set(expected):
             keys = ", ".join(map(str, received)) if isinstance(received, dict) else f"a {type(received).__name__}"
-            raise Mismatch(f"{what} has the wrong keys", f"expected {', '.join(expected)}, received {keys}")
+            raise Mismatch(f"wrong keys in {what}", f"expected {', '.join(expected)}, received {keys}")
         for key in expected:
             assert_shapes(received[key], expected[key], f"{what}[{key!r}]", seen_in(mistakes, key))
     elif not isinstance(received, torch.Tensor):
-        raise Mismatch(f"{what} is a {type(received).__name__}", f"expected a tensor of shape {tuple(expected.shape)}")
+        wanted = f"expected a tensor of shape {tuple(expected.shape)}"
+        raise Mismatch(f"wrong type of {what} ({type(received).__name__})", wanted)
     elif received.shape != expected.shape:
         hints = (hint for hint, value in mistakes() if getattr(value, "shape", None) == received.shape)
         raise Mismatch(
-            f"{what} has the wrong shape",
-            f"expected {tuple(expected.shape)}, received {tuple(received.shape)} {received.dtype}",
+            f"wrong shape of {what}",
+            f"expected {tuple(expected.shape)}, received {tuple(received.shape)}",
             next(hints, ""),
         )
 
@@ -159,7 +160,7 @@ def sorted_detections(result):
     boxes, classes, scores = result
     for value, what in ((boxes, "boxes"), (classes, "classes"), (scores, "scores")):
         if not isinstance(value, torch.Tensor):
-            raise Mismatch(f"{what} is a {type(value).__name__}, expected a tensor")
+            raise Mismatch(f"wrong type of {what} ({type(value).__name__})", "expected a tensor")
     if boxes.dim() != 2 or boxes.shape[1:] != (4,) or classes.dim() != 1 or scores.dim() != 1:
         raise Mismatch(
             "the detections have the wrong shapes",

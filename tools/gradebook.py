@@ -16,7 +16,7 @@ from autograder.report import one_line
 def configure(parser):
     """Add the command's arguments."""
     parser.add_argument("results", type=Path, help="folder that kit grade-class wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="new file to write")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="new file to write; by default RESULTS/grades.csv")
     parser.add_argument("--rules", type=Path, metavar="TOML", help="late penalty, extensions, overrides")
     parser.add_argument("--times", type=Path, metavar="CSV", help="when each was handed in: submission, submitted")
     parser.add_argument("--groups", type=Path, metavar="CSV", help="who worked together: submission, student")
@@ -34,22 +34,24 @@ def run(args) -> int:
     export = args.canvas or args.moodle
     if export is None and (args.column or args.by or args.scale):
         raise KitError("--column, --by and --scale go with --canvas or --moodle")
-    if args.out.exists():
-        raise KitError(f"{args.out}: exists; move it away, or name another file with --out")
-    if not args.out.parent.is_dir():
-        raise KitError(f"{args.out}: the folder {args.out.parent} does not exist")
+    # The platforms' own files have a name of their own, so that nobody takes one for the other.
+    out = args.out or args.results / ("canvas.csv" if args.canvas else "moodle.csv" if args.moodle else "grades.csv")
+    if out.exists():
+        raise KitError(f"{out}: exists; move it away, or name another file with --out")
+    if args.out and not out.parent.is_dir():
+        raise KitError(f"{out}: the folder {out.parent} does not exist")
     rules, people = load_rules(args.rules), load_people(args.groups, args.times, args.metadata)
     book = make_gradebook(load_class(args.results), rules, people)
     if export is None:
-        write_whole(args.out, gradebook_csv(book))
+        write_whole(out, gradebook_csv(book))
     else:
         sheet = Sheet.read(export)
         fill = fill_canvas if args.canvas else fill_moodle
         filled = fill(sheet, book, args.column, args.by, args.scale)
-        write_whole(args.out, sheet.text())
+        write_whole(out, sheet.text())
         _print_filled(filled)
     _print_book(book)
-    print(args.out)
+    print(out)
     return 1 if book.conflicts else 0
 
 

@@ -116,6 +116,17 @@ def test_canvas_columns_are_found_by_their_titles(name, desk, capsys):
         assert sum(one != other for one, other in zip(before, after, strict=True)) == 3
 
 
+def test_grades_lie_beside_the_results_where_no_other_file_is_named(desk, capsys):
+    assert kit("out") == 0
+    assert capsys.readouterr().out.endswith("out/grades.csv\n")
+    assert kit("out --canvas canvas.csv --column FCOS") == 0
+    assert {path.name for path in (desk / "out").glob("*.csv")} >= {"grades.csv", "canvas.csv"}
+    kept = (desk / "out" / "grades.csv").read_bytes()
+    assert kit("out") == 2
+    assert "exists; move it away" in capsys.readouterr().err
+    assert (desk / "out" / "grades.csv").read_bytes() == kept
+
+
 def test_students_with_a_grade_and_no_row_are_reported(desk, capsys):
     (desk / "canvas.csv").write_bytes(CANVAS.replace("s3", "s33").encode())
     assert kit("out --canvas canvas.csv --column FCOS --out filled.csv") == 0

@@ -1,5 +1,7 @@
 """Rules whose verdict no mutant of a single task shows: made-up answers, and how a problem is put into words."""
 
+import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -56,14 +58,33 @@ def test_missing_convolution_is_named_as_missing():
 @pytest.mark.parametrize(
     ("received", "message"),
     [
-        (torch.tensor(2.0), "the loss has the wrong value: expected 1.5, received 2$"),
-        (torch.tensor(float("nan")), r"the loss is not finite: expected \(\) floats, received \(\) float32$"),
-        (torch.tensor(2), "the loss has the wrong dtype"),
+        (torch.tensor(2.0), "^wrong value of the loss: expected 1.5, received 2$"),
+        (torch.tensor(float("nan")), "^the loss is not finite: expected 1.5, received nan$"),
+        (torch.tensor(2), "^wrong dtype of the loss: expected floats, received int64$"),
     ],
 )
 def test_one_number_is_not_spoken_of_as_many(received, message):
     with pytest.raises(Mismatch, match=message):
         assert_matches(received, torch.tensor(1.5), "the loss")
+
+
+# (received, expected) -> the message about them.
+MANY = [
+    ([1.0, 2, 5], [1.0, 2, 4], "wrong values in boxes: 1 of 3 differ, the worst at (2,): expected 4, received 5"),
+    ([1.0, math.nan], [1.0, 2], "values in boxes are not finite: 1 of 2, the first at (1,): expected 2, received nan"),
+    ([1.0, 2], [1.0, 2, 3], "wrong shape of boxes: expected (3,), received (2,)"),
+    ([1, 2], [1.0, 2], "wrong dtype of boxes: expected floats, received int64"),
+    (None, [1.0, 2], "wrong type of boxes (None): expected a tensor of shape (2,)"),
+]
+
+
+@pytest.mark.parametrize(("received", "expected", "message"), MANY)
+def test_message_reads_well_whatever_is_one_or_many(received, expected, message):
+    received = None if received is None else torch.tensor(received)
+    with pytest.raises(Mismatch) as error:
+        assert_matches(received, torch.tensor(expected), "boxes")
+    assert str(error.value) == message
+    assert not re.search(r"\d", error.value.problem)  # it is shown for hidden tests as well
 
 
 @pytest.mark.parametrize("received", [torch.tensor([0.0, 2.0]), torch.tensor([True, False])])

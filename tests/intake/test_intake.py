@@ -88,7 +88,9 @@ def test_folder_that_holds_one_archive_is_that_archive(tmp_path):
 
 def test_archive_in_an_archive_is_not_opened(tmp_path):
     (tmp_path / "a.zip").write_bytes(make.zip_of({"hw.zip": make.zip_of(make.HONEST)}))
-    with pytest.raises(SubmissionRefused, match=r"hw\.zip: an archive inside the submission is not opened"):
+    with pytest.raises(
+        SubmissionRefused, match=r"hw\.zip: an archive inside the submission is not opened; hand in the"
+    ):
         taken_from(tmp_path / "a.zip")
 
 
@@ -186,12 +188,39 @@ def test_many_files_left_out_for_one_reason_take_one_line(folder):
     write(folder, {f"figures/{i}.png": b"" for i in range(30)} | {f".venv/lib/{i}.py": b"" for i in range(30)})
     assert taken_from(folder) == (
         make.HONEST,
-        [".venv: a folder that is not looked into", "figures/: 30 files, such as figures/0.png: not used for grading"],
+        [
+            ".venv: a folder that is not looked into",
+            "30 files play no part: figures/0.png, figures/1.png, figures/10.png, …",
+        ],
     )
 
 
+def test_whole_folder_handed_in_gives_few_notes_and_the_full_list(folder):
+    kinds = {
+        "helpers/data.py": "the kit's own is used in its place; this costs nothing",
+        "README.md": "not used for grading",
+        "fcos.ipynb": "a notebook is not graded; the code in the .py files is",
+        "old.zip": "an archive inside the submission is not opened",
+    }
+    settings = "settings of Python and pytest are never loaded from a submission; this costs nothing"
+    write(folder, dict.fromkeys([*kinds, "conftest.py"], b""))
+    with open_submission(folder) as intake:
+        important, summary = intake.notes
+        assert sorted(intake.left_out) == sorted(
+            [*(f"{name}: {reason}" for name, reason in kinds.items()), f"conftest.py: {settings}"]
+        )
+    assert important == f"conftest.py: {settings}"
+    assert summary.startswith("4 files play no part: ")
+    assert "hand in" not in summary
+
+
+def test_many_files_left_out_for_another_reason_take_one_line_for_a_folder(folder):
+    write(folder, {f"parts/{i}.py": b"" for i in range(30)})
+    assert taken_from(folder)[1] == ["parts/: 30 files, such as parts/0.py: not a name that Python can import"]
+
+
 def test_notes_are_cut_and_say_so(folder):
-    write(folder, {f"d{i}/x.txt": b"" for i in range(100)})
+    write(folder, {f"d{i}/conftest.py": b"" for i in range(100)})
     notes = taken_from(folder)[1]
     assert len(notes) == 60
     assert notes[-1] == "and 41 more notes of this kind"

@@ -1,5 +1,6 @@
 """`kit grade`: the solutions, the skeleton, typical mistakes, broken files, and the results file."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,9 +8,11 @@ import zipfile
 
 import pytest
 import torch
+from rich.console import Console
 
 from autograder.errors import KitError
 from autograder.grade import grade, grading_session
+from autograder.report import print_results
 from autograder.tasks import FILES, ROOT, load_tasks
 from tools.cli import main
 
@@ -112,7 +115,7 @@ def test_endless_loop_is_stopped_and_the_rest_is_graded(spoil, worker, tmp_path)
 def test_hidden_tests_name_the_behaviour_and_no_value(spoil, worker):
     folder = spoil(DETECTOR, "[width, height, width, height]", "[height, width, height, width]")
     task = grade(folder, tasks={"4.2"}, worker=worker)["tasks"][0]
-    assert task["message"].startswith("boxes clipped to an off-square image: boxes has wrong values")
+    assert task["message"].startswith("boxes clipped to an off-square image: wrong values in boxes")
     assert "expected" not in task["message"]
 
 
@@ -164,6 +167,48 @@ def test_command_writes_every_expected_task(spoil, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "ended the program" in printed
     assert "ended the program without an answer" in page.read_text()
+
+
+def part(title, message, status="failed", hidden=False):
+    points = 2 if status == "passed" else 0
+    return {"title": title, "points": points, "max_points": 2, "status": status, "message": message, "hidden": hidden}
+
+
+# Parts of task 9.1 -> lines at 80 columns below the table: every reason once, without what stands above it.
+PRINTED_PARTS = {
+    "one reason each": (
+        [
+            part("any size", 'Task 9.1, "Any size": wrong shape of x: expected (2,), received (3,)'),
+            part("[red]signs", "[red]signs: wrong values in x. Negative numbers get lost on their way\n\x1b[31m"),
+            part("zeros", "", "passed"),
+        ],
+        [
+            "9.1 Toy",
+            "  ✗ any size (0/2)",
+            "      wrong shape of x: expected (2,), received (3,)",
+            "  ✗ [red]signs (0/2)",
+            "      wrong values in x. Negative numbers get lost on their way  [31m",
+        ],
+    ),
+    "one reason for all": (
+        [part("any size", 'Task 9.1, "Any size": not implemented yet'), part("signs", "signs: not implemented yet")],
+        ["9.1 Toy", "  ✗ every part (0/4)", "      not implemented yet"],
+    ),
+    "nothing lost": ([part("any size", "", "passed")], []),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED_PARTS)
+def test_terminal_shows_the_reason_of_every_failing_part(name):
+    parts, expected = PRINTED_PARTS[name]
+    points, most = (sum(part[key] for part in parts) for key in ("points", "max_points"))
+    row = {"id": "9.1", "title": "Toy", "status": "partial", "points": points, "max_points": most, "parts": parts}
+    results = {"tasks": [row], "notes": [], "flags": [], "isolation_warning": "", "isolation": "process"}
+    terminal = io.StringIO()
+    print_results(results | {"total": points, "max_total": most}, Console(file=terminal, width=80, highlight=False))
+    table, *reasons, _ = terminal.getvalue().rstrip("\n").split("\n\n")
+    assert max(map(len, table.splitlines())) < 50
+    assert [line.rstrip() for line in "\n".join(reasons).splitlines()] == expected
 
 
 def test_kit_without_a_command_shows_what_there_is(capsys):
