@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from helpers import checkpoint as ckpt
+from helpers.allocator import kept_memory
 from helpers.denormals import call_without_denormals
 from helpers.history import History
 from helpers.progress import progress_bar
@@ -112,7 +113,8 @@ def train_detector(
     loop = partial(_loop, run, max_iters, checkpoint, checkpoint_period, tensorboard, on_row, show)
     try:
         if run.device.type == "cpu":
-            call_without_denormals(loop)
+            with kept_memory():
+                call_without_denormals(loop)
         else:
             loop(threading.Event())
     finally:

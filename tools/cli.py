@@ -46,7 +46,11 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(module_name)
             module.configure(command)
             command.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    if more and hasattr(args, "overrides") and not any(word.startswith("-") for word in more):
+        args.overrides += more  # argparse itself gives up on those that come after an option
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     if args.command is None:
         parser.print_help(sys.stderr)
         return 2

@@ -192,6 +192,17 @@ def test_evaluate_reads_the_run_and_takes_overrides(small_run, tmp_path, capsys)
     assert "as the original computed it" in capsys.readouterr().out
 
 
+def test_overrides_may_follow_options(small_run, tmp_path, capsys):
+    folder, _ = small_run
+    arguments = ["evaluate", str(folder), "evaluate.split=train", "--out", str(tmp_path), "evaluate.images=2"]
+    assert cli.main(arguments) == 0
+    assert json.loads((tmp_path / runs.METRICS).read_text())["images"] == 2
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*arguments, "--wieghts", "a.pt"])
+    assert stopped.value.code == 2
+    assert "unrecognized arguments: evaluate.images=2 --wieghts a.pt" in capsys.readouterr().err
+
+
 # what is wrong, arguments after the run's folder, words of the message
 BAD_EVALUATIONS = [
     ("unknown_key", ["evaluate.score=0.1"], "did you mean evaluate.score_thresh"),
