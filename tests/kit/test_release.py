@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -25,6 +26,40 @@ def student_folder(tmp_path_factory):
     with zipfile.ZipFile(out / "kit.zip") as archive:
         archive.extractall(out)
     return out / "fcos"
+
+
+IMPORTED_AS = {"pillow": "PIL", "jinja2": "jinja2", "pyyaml": "yaml"}
+PROGRAMS = {"jupyter", "jupyterlab"}  # what students start, and no file imports
+
+
+def test_requirements_say_which_libraries_no_students_file_imports(student_folder):
+    imported = set()
+    for path in student_folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+    said = {}
+    for line in (student_folder / "requirements.txt").read_text().splitlines():
+        pin, _, reason = line.partition("#")
+        name = pin.partition("==")[0].strip().lower()
+        if name and name not in PROGRAMS:  # a second pin, for another Python, needs no second reason
+            said[IMPORTED_AS.get(name, name)] = said.get(IMPORTED_AS.get(name, name)) or reason.strip()
+    assert all(said.values())
+    staff = {name for name, reason in said.items() if reason.startswith("instructors")}
+    assert (staff & imported, set(said) - staff - imported) == (set(), set())
+
+
+def test_data_page_tells_students_what_they_have(student_folder):
+    import helpers
+
+    text = (student_folder / "data" / "README.md").read_text()
+    functions = set(re.findall(r"`helpers\.(\w+)\(", text))
+    assert functions == {"make_sample", "download_voc2007"} <= set(helpers.__all__)
+    for line in text.splitlines():
+        if "`kit " in line:  # which no student has
+            assert "helpers." in line or "instructors" in line
 
 
 @pytest.fixture
