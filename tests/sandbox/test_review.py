@@ -21,7 +21,12 @@ FLAGGED = {
     "x = getattr(ops, 'batched_nms')": ("ready-made", "batched_nms"),
     "x = ops.FeaturePyramidNetwork([64], 64)": ("ready-made", "ops.FeaturePyramidNetwork"),
     "import ctypes": ("reaching", "ctypes"),
-    "import os, gc": ("reaching", "gc"),
+    "import os, signal": ("reaching", "signal"),
+    "found = gc.get_objects()": ("reaching", "get_objects"),
+    "from gc import get_referrers": ("reaching", "gc.get_referrers"),
+    "os.system('ls')": ("reaching", "system"),
+    "from os import system": ("reaching", "os.system"),
+    "import unittest.mock": ("reaching", "unittest.mock"),
     "from multiprocessing import Process": ("reaching", "multiprocessing"),
     "frame = sys._getframe()": ("reaching", "_getframe"),
     "os._exit(0)": ("reaching", "_exit"),
@@ -40,6 +45,9 @@ UNSUSPICIOUS = [
     "import os, sys, math, random, time, copy, collections, typing, functools, pathlib, json",
     "# torchvision.ops.nms is for comparing with\n'see torchvision.ops.nms'",
     "import re\nx = re.compile('a')",
+    "import gc\ngc.collect()\ntorch.cuda.empty_cache()",
+    "import platform\nworkers = 0 if platform.system() == 'Windows' else 2",
+    "from platform import system",
 ]
 
 
@@ -71,6 +79,33 @@ def test_own_package_is_read_as_well(tmp_path):
     (tmp_path / "mydet").mkdir()
     (tmp_path / "mydet" / "boxes.py").write_text("from torchvision.ops import nms\n")
     assert review(write(tmp_path, "x = 1")) == [["mydet/boxes.py", 1, "ready-made", "torchvision.ops.nms"]]
+
+
+@pytest.mark.parametrize("name", ["test_nms.py", "nms_test.py", "tests/check.py"])
+def test_own_tests_may_use_what_tests_use_and_nothing_more(tmp_path, name):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / name).write_text("import unittest\nfrom unittest import mock\nimport pytest\nimport ctypes\n")
+    assert review(write(tmp_path, "x = 1")) == [[name, 4, "reaching", "ctypes"]]
+
+
+# How the notebook is saved as a script, by Jupyter and by editors.
+SCRIPTS = {"In": "# In[3]:\n", "percent": "# %% [markdown]\n"}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_notebook_saved_as_a_script_may_compare_with_the_library(tmp_path, kind):
+    text = f"{SCRIPTS[kind]}import torchvision\nx = torchvision.ops.nms(b, s, 0.5)\nimport ctypes\n"
+    (tmp_path / "my_notebook.py").write_text(text)
+    assert review(write(tmp_path, "x = 1")) == [["my_notebook.py", 4, "reaching", "ctypes"]]
+    # Once the hand-in imports it, or is it, it is no notebook any more.
+    flag = [3, "ready-made", "torchvision.ops.nms"]
+    assert ["my_notebook.py", *flag] in review(write(tmp_path, "from my_notebook import x"))
+    assert ["common.py", *flag] in review(write(tmp_path, text))
+
+
+def test_shipped_notebook_as_a_script_has_no_flag(tmp_path):
+    (tmp_path / "fcos_notebook.py").write_text((ROOT / "solutions" / "notebooks" / "one_stage_detector.py").read_text())
+    assert review(write(tmp_path, "x = 1")) == []
 
 
 def test_solutions_have_no_flag(tmp_path):
