@@ -32,6 +32,7 @@ class Recipe:
     learning_rate: float
     weights: str | None
     backbone: str = "mobilenet_v2"  # the quickest on a CPU
+    is_real: bool = False  # photographs; else the generated sample
 
 
 def configure(parser):
@@ -75,7 +76,8 @@ def _choose_data(iterations: int | None) -> tuple[Recipe, Path]:
         if weights and not Path(weights).is_file():
             raise KitError(f"FCOS_BACKBONE_WEIGHTS={weights}: no such file")
         # From random weights a detector needs many more steps than from ImageNet's; nothing is downloaded for a demo.
-        recipe = Recipe("real VOC2007", 32, 224, iterations or 200, 8, 2e-2 if weights else 5e-2, weights)
+        rate = 2e-2 if weights else 5e-2
+        recipe = Recipe("real VOC2007", 32, 224, iterations or 200, 8, rate, weights, is_real=True)
         return recipe, Path(voc)
     from helpers.sample import make_sample
 
@@ -193,6 +195,8 @@ def train_and_draw(recipe: Recipe, root: Path) -> tuple[dict[str, str], dict]:
         "detections": _detections(items[:12], predictions, names),
         "ap": ap_bars(figures["AP"], title=f"AP on the training images, mean {result.mean_ap:.1%}"),
     }
+    for name in ("losses", "ap"):  # they stand side by side
+        pictures[name].set_size_inches(7, 5.4)
     return {name: _data_uri(figure) for name, figure in pictures.items()}, figures
 
 

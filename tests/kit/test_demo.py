@@ -1,7 +1,9 @@
 """`kit demo`, at a size that takes seconds."""
 
+import base64
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +32,14 @@ def test_demo_page_shows_class_curve_detections_and_ap(tmp_path):
     results = {"tasks": [task], "total": 0, "isolation": "process"}
     page = demo._page([{"name": "a", "story": "s", "results": results}], recipe, pictures, figures, 5)
     assert page.count("data:image/png;base64,") == 3
+    # Width and height stand in bytes 16 to 24 of a PNG: pictures side by side leave no gap when they are of one size.
+    losses, ap = (base64.b64decode(pictures[name].partition(",")[2])[16:24] for name in ("losses", "ap"))
+    assert losses == ap
+    assert "looks weak" not in page
+    real = replace(recipe, is_real=True)
+    weak = demo._page([{"name": "a", "story": "s", "results": results}], real, pictures, figures, 5)
+    assert "A run this short looks weak on photographs: it has seen 4 of them for 3 steps" in weak
+    assert page == demo._page([{"name": "a", "story": "s", "results": results}], recipe, pictures, figures, 5)
     assert "<script>" not in page
     json.dumps(figures, allow_nan=False)
 
