@@ -22,6 +22,7 @@ from autograder.archives import EntryRefused, list_entries, read_entry
 from autograder.errors import KitError
 from autograder.filenames import ARCHIVES
 from autograder.graders import Job, grade_job
+from autograder.held_out import HeldOut, described
 from autograder.identity import ClassFolder, Submission
 from autograder.tasks import TaskTable
 
@@ -35,6 +36,7 @@ class Options:
     tasks: tuple[str, ...] | None = None
     public_only: bool = False
     isolation: str | None = None
+    held_out: HeldOut | None = None
 
 
 @dataclass
@@ -70,6 +72,7 @@ class ResultStore:
     def __init__(self, out: Path, table: TaskTable, options: Options):
         self.out, self.folder = out, out / "results"
         self._table, self._options = table, options
+        self._held_out = None if options.held_out is None else described(options.held_out)
 
     @contextmanager
     def opened(self, resume: bool) -> Iterator[None]:
@@ -114,6 +117,8 @@ class ResultStore:
             raise KitError(
                 f"{path}: graded with another table of tasks, --task or --public-only; name another folder with --out"
             )
+        if results.get("held_out") != self._held_out:
+            raise KitError(f"{path}: measured on other held-out images, or on none; name another folder with --out")
         return results if results["submission_sha256"] == fingerprint(submission.paths) else None
 
     def save(self, submission: Submission, results: dict) -> dict:
@@ -124,6 +129,8 @@ class ResultStore:
         """
         if results["tasks_sha256"] != self._table.digest:
             raise KitError("the machine that grades has another table of tasks; install the same kit everywhere")
+        if results.get("held_out") != self._held_out:
+            raise KitError("the machine that grades has other held-out images; let all read the same folder")
         results = {
             "id": submission.id,
             "submission": submission.source,
@@ -250,7 +257,7 @@ def _run(
         while True:
             while len(running) < at_once and (submission := next(waiting, None)):
                 paths = tuple(str(path.resolve()) for path in submission.paths)
-                job = Job(paths, options.tasks, options.public_only, options.isolation)
+                job = Job(paths, options.tasks, options.public_only, options.isolation, options.held_out)
                 try:
                     running[executor.submit(grade, job)] = submission
                 except RuntimeError as error:  # BrokenExecutor is one, and so is an executor that was shut down

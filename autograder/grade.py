@@ -4,7 +4,7 @@ import contextlib
 import importlib.metadata
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from autograder.errors import KitError
 from autograder.filenames import shown
 from autograder.flags import find_flags, weights_problem
 from autograder.intake import open_submission
-from autograder.isolation import choose_level
+from autograder.isolation import choose_level, exposed_at
 from autograder.sandbox import Worker
 from autograder.tasks import Part, Task, TaskTable, load_tasks
 
@@ -25,6 +25,16 @@ def has_oracle() -> bool:
     return (Path(__file__).resolve().parent / "oracle" / "__init__.py").is_file()
 
 
+def require_no_images(table: TaskTable, tasks: Collection[str] | None = None) -> None:
+    """Raise `KitError` when one of the tasks, by default of all, measures trained detectors on held-out images."""
+    for task in table.graded:
+        if task.measures and (tasks is None or task.id in tasks):
+            raise KitError(
+                f"task {task.id} measures trained detectors on held-out images: add --weights, and --held-out FOLDER "
+                "for images of your own; or set given = true for it in solutions/tasks.toml"
+            )
+
+
 @contextmanager
 def grading_session(
     path: Path | Sequence[Path],
@@ -34,6 +44,7 @@ def grading_session(
     worker: Worker | None = None,
     as_student: bool = False,
     isolation: str | None = None,
+    held_out=None,
 ) -> Iterator:
     """Lay out a submission, start its worker, and yield the `Grading` plugin for pytest.
 
@@ -43,11 +54,16 @@ def grading_session(
     for task_id in tasks or ():
         if table[task_id].given:
             raise KitError(f"task {task_id} is given: there is nothing to grade")
+    if held_out is None and not public_only:
+        require_no_images(table, tasks)
     with contextlib.ExitStack() as stack:
         intake = stack.enter_context(open_submission(path))
         if worker is None:
             level, warning = choose_level(isolation)
             worker = stack.enter_context(Worker(level, intake.folder, warning))
+        exposed = "" if held_out is None else exposed_at(worker.isolation, Path(held_out.root))
+        if exposed not in worker.isolation_warning:
+            worker.isolation_warning = "; ".join(filter(None, [worker.isolation_warning, exposed]))
         from autograder.plugin import Grading  # imports torch
 
         stack.enter_context(_one_thread())
@@ -56,7 +72,7 @@ def grading_session(
             from autograder.oracle import Upstream
 
             upstream = Upstream()
-        said = {"notes": intake.notes, "left_out": intake.left_out}
+        said = {"notes": intake.notes, "left_out": intake.left_out, "held_out": held_out}
         yield Grading(intake.folder, table, worker, upstream, tasks, public_only, **said)
 
 
@@ -84,6 +100,7 @@ def grade(
     isolation: str | None = None,
     seconds: float | None = None,
     on_progress: Callable[[dict], None] | None = None,
+    held_out=None,
 ) -> dict:
     """Grade one submission.
 
@@ -99,11 +116,14 @@ def grade(
             where there is no reference.
         seconds: for all of it; what has not been graded by then loses its points and says so. None for no such limit.
         on_progress: called as each test ends, with the results so far: parts that are not decided have no points.
+        held_out: `autograder.held_out.HeldOut`, the images to measure the trained detector on, whether or not a task
+            asks for it; None for none.
 
     Returns:
         The results, ready for JSON: total, max_total, isolation and a warning if it is weaker than it could be, seed,
         versions, notes of the intake, every file that it left out, flags for a person to look at, and every expected
-        task whatever happened.
+        task whatever happened. With held-out images also held_out (which), measures {"mAP": 0 to 1} and pictures (what
+        was found on a few of them); these two are empty when the detector could not be measured.
 
     Raises:
         SubmissionRefused: neither of the two files can be had from `path`; for a student, `refused_results` says so.
@@ -115,13 +135,14 @@ def grade(
     table = table or load_tasks()
     as_student = as_student or not has_oracle()
     public_only = public_only or as_student
-    with grading_session(path, table, tasks, public_only, worker, as_student, isolation) as session:
+    with grading_session(path, table, tasks, public_only, worker, as_student, isolation, held_out) as session:
         session.deadline = None if seconds is None else started + seconds
         flags = []
         if not as_student:
             flags = find_flags(session.worker, session.folder)
             if problem := weights_problem(session.worker, session.folder):
                 session.notes.append(shown(problem))
+                session.weights_problem = shown(problem)
 
         def test_ended(*result):
             if on_result is not None:
@@ -154,17 +175,43 @@ def grade(
             raise KeyboardInterrupt  # pytest has caught it
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             raise KitError(f"the graded tests could not be run:\n{output.getvalue().strip()}")
-        return _compose(session, tasks, public_only) | {"flags": flags}
+        measured = {} if held_out is None else _measured(session)  # may leave a note
+        return _compose(session, tasks, public_only) | {"flags": flags} | measured
 
 
 def refused_results(
-    reason: str, table: TaskTable | None = None, tasks: set[str] | None = None, public_only: bool = False
+    reason: str,
+    table: TaskTable | None = None,
+    tasks: set[str] | None = None,
+    public_only: bool = False,
+    held_out=None,
 ) -> dict:
     """Return the results of a submission that could not be taken in: every expected task, without a point, and why."""
     table = table or load_tasks()
     rows = [_task_result(task, {}, public_only, reason) for task in table.graded if tasks is None or task.id in tasks]
+    measured = {} if held_out is None else _with_measures(held_out)
     results = _results(table, rows, public_only, "not started", "", seed=None, notes=[reason])
-    return results | {"left_out": [], "flags": []}
+    return results | {"left_out": [], "flags": []} | measured
+
+
+def _measured(session) -> dict:
+    """Return what was measured on held-out images; where that failed and no task says why, a note does."""
+    from autograder.compare import Mismatch
+
+    try:
+        found = session.measure()
+    except Mismatch as mismatch:
+        graded = [task for task in session.table.graded if session.tasks is None or task.id in session.tasks]
+        if not any(task.measures for task in graded):
+            session.notes.append(f"mAP could not be measured: {shown(mismatch.problem or str(mismatch))}")
+        return _with_measures(session.held_out)
+    return _with_measures(session.held_out, {"mAP": found.mean_ap}, found.pictures)
+
+
+def _with_measures(held_out, measures: dict | None = None, pictures: dict | None = None) -> dict:
+    from autograder.held_out import described
+
+    return {"held_out": described(held_out), "measures": measures or {}, "pictures": pictures or {}}
 
 
 def _compose(session, tasks: set[str] | None, public_only: bool) -> dict:

@@ -42,7 +42,7 @@ def answer(job: dict) -> dict:
     """Grade one submission.
 
     Args:
-        job: {"paths", "tasks", "public_only", "isolation"}, as `autograder.graders.Job` has them.
+        job: {"paths", "tasks", "public_only", "isolation", "held_out"}, as `autograder.graders.Job` has them.
 
     Returns:
         {"results": ..., "memory": bytes of this process}, or {"error": what is wrong with the kit or the call}.
@@ -52,9 +52,11 @@ def answer(job: dict) -> dict:
     from autograder.archives import SubmissionRefused
     from autograder.errors import KitError
     from autograder.grade import grade, refused_results
+    from autograder.held_out import HeldOut
 
     tasks = None if job["tasks"] is None else set(job["tasks"])
-    what = {"tasks": tasks, "public_only": job["public_only"]}
+    held_out = None if job["held_out"] is None else HeldOut(**job["held_out"])
+    what = {"tasks": tasks, "public_only": job["public_only"], "held_out": held_out}
     try:
         try:
             results = grade([Path(path) for path in job["paths"]], isolation=job["isolation"], **what)

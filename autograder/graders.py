@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from autograder.errors import KitError
+from autograder.held_out import HeldOut
 from autograder.tasks import ROOT
 
 MAX_MEMORY = 900 << 20  # a grader that holds more is replaced before the next submission
@@ -31,12 +32,14 @@ class Job:
         tasks: ids to grade; None for all.
         public_only: leave out hidden tests.
         isolation: level to insist on; None for the best that can be had.
+        held_out: images to measure trained detectors on; None for none.
     """
 
     paths: tuple[str, ...]
     tasks: tuple[str, ...] | None = None
     public_only: bool = False
     isolation: str | None = None
+    held_out: HeldOut | None = None
 
 
 class GraderDied(Exception):

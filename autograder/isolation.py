@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autograder.errors import KitError
 from autograder.levels import Bubblewrap, OtherUser, Process
+from autograder.mounts import binds
 
 _CLASSES = {level.name: level for level in (Bubblewrap, OtherUser, Process)}
 LEVELS = tuple(_CLASSES)  # the strongest first
@@ -49,6 +50,16 @@ def choose_level(wanted: str | None = None) -> tuple[str, str]:
     if not problems:
         return name, weakness
     return name, "; ".join([*problems, f"graded at {name}: {_LEFT_OPEN[name]}", *([weakness] if weakness else [])])
+
+
+def exposed_at(name: str, folder: Path) -> str:
+    """Return a warning when a submission can read a folder of held-out images at a level; empty when it cannot."""
+    if name == Bubblewrap.name:
+        exposed = any(folder.is_relative_to(bind.source) for bind in binds(submission="/dev/null"))
+    else:  # names of files are no secret: whoever may pass through the folders can open them
+        closed = any(not place.stat().st_mode & 0o001 for place in (folder, *folder.parents))
+        exposed = name == Process.name or not closed
+    return f"at {name} a submission can read the held-out images and their labels where they lie" if exposed else ""
 
 
 @functools.lru_cache

@@ -19,7 +19,7 @@ from autograder.errors import KitError
 from autograder.reasons import printable
 from autograder.sandbox import Worker
 from autograder.session import GradedSubmission, NotYet, ProbeFailed, submission_seed
-from autograder.tasks import TaskTable
+from autograder.tasks import Task, TaskTable
 
 
 def task(task_id: str, part: str):
@@ -65,6 +65,8 @@ class Grading:
         notes: of the intake, to be shown beside the results.
         left_out: files that play no part, for the results file.
         deadline: on the monotonic clock, after which nothing more is graded; None for no such time.
+        held_out: `HeldOut`, the images to measure a trained detector on; None for none.
+        weights_problem: with the file of weights, as far as it is known.
         expected: {(task, part): number of tests}, known once they are collected.
     """
 
@@ -80,9 +82,12 @@ class Grading:
     notes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     deadline: float | None = None
+    held_out: object = None
+    weights_problem: str = ""
     expected: Counter = field(default_factory=Counter)
     _cases: dict[str, Case] = field(default_factory=dict)
     _outcomes: dict = field(default_factory=dict)
+    _measured: object = None  # a Measurement, or the Mismatch that came instead
 
     def __post_init__(self):
         self.seed = submission_seed(self.folder)
@@ -134,13 +139,48 @@ class Grading:
     @pytest.fixture
     def submission(self, request) -> GradedSubmission:
         """The submission under grading, for the test's task."""
-        task = self.table[request.node.get_closest_marker("task").args[0]]
-        lost = {need: self._not_implemented(need) for need in task.needs if self._lost_points(need)}
-        graded = GradedSubmission(
-            self.folder, self.worker, self.table, task, self.upstream, lost, self._outcomes, self.deadline
-        )
+        graded = self._graded(self.table[request.node.get_closest_marker("task").args[0]])
         graded.seconds_left()  # raises when there are none, before the reference computes anything
         return graded
+
+    def _graded(self, task: Task) -> GradedSubmission:
+        lost = {need: self._not_implemented(need) for need in task.needs if self._lost_points(need)}
+        return GradedSubmission(
+            self.folder, self.worker, self.table, task, self.upstream, lost, self._outcomes, self.deadline
+        )
+
+    @pytest.fixture
+    def measurement(self):
+        """How good the trained detector is."""
+        return self.measure()
+
+    @pytest.fixture
+    def at_least(self, request) -> float:
+        """The mean average precision, in percent, that decides the test's part."""
+        task_id, part_id = request.node.get_closest_marker("task").args
+        return self.table[task_id].part(part_id).at_least
+
+    def measure(self):
+        """Measure the trained detector on the held-out images, once; also where no task asks for it.
+
+        Returns:
+            A `Measurement`.
+
+        Raises:
+            Mismatch: it could not be measured.
+        """
+        from autograder.held_out import load_held_out  # these are not in a student's copy
+        from autograder.measure import measure
+
+        if self._measured is None:
+            try:
+                graded = self._graded(next(task for task in self.table.tasks if task.measures))
+                self._measured = measure(graded, load_held_out(self.held_out), self.weights_problem)
+            except Mismatch as mismatch:
+                self._measured = mismatch
+        if isinstance(self._measured, Mismatch):
+            raise self._measured
+        return self._measured
 
     def _lost_points(self, task_id: str) -> bool:
         return any(not result.passed for result in self._results_of(task_id))

@@ -24,6 +24,9 @@ _KNOWN = re.compile(
     rf"|{_NAME} is not defined in {_FILE}(?: and {_FILE})?"
     r"|(?:pred_cls|pred_box|pred_ctr) should hold one convolution, it holds \d{1,2}"
     r"|this task asks you to write nms yourself; torchvision's is for comparing with"
+    r"|fcos_detector\.pt does not fit the parameters of "
+    r"FCOS\(num_classes=20, fpn_channels=64, stem_channels=\[64, 64\]\): "
+    r"(?:some are missing|it holds others|their shapes differ)"
 )
 _IMPORT = re.compile(rf"({_FILE} cannot be imported): (.*)", re.DOTALL)
 

@@ -39,6 +39,8 @@ def print_results(results: dict, console) -> None:
         console.print(f"[yellow]look at[/] {escape(one_line(flag))}")
     if results["isolation_warning"]:
         console.print(f"\n[yellow]warning:[/] {escape(one_line(results['isolation_warning']))}")
+    if results.get("held_out"):
+        console.print(f"\n{escape(measured_line(results))}")
     console.print(f"\ntotal [bold]{results['total']}/{results['max_total']}[/]   isolation: {results['isolation']}")
 
 
@@ -63,6 +65,13 @@ def _without_title(message: str, title: str) -> str:
     return re.sub(r'^Task [\d.]+, "[^"]*": ', "", message.removeprefix(f"{title}: "))
 
 
+def measured_line(results: dict) -> str:
+    """Return the mean average precision in words."""
+    images = results["held_out"]["images"]
+    value = results["measures"].get("mAP")
+    return f"mAP on {images} held-out images: {'not measured' if value is None else f'{value:.2%}'}"
+
+
 def one_line(text: str) -> str:
     """Return text without line breaks and control characters: it can neither forge a row nor color the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)
@@ -73,4 +82,6 @@ def results_page(results: dict, title: str) -> str:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("autograder"), autoescape=True)
-    return environment.get_template("results.html").render(results=results, title=title)
+    return environment.get_template("results.html").render(
+        results=results, title=title, measured=measured_line(results) if results.get("held_out") else ""
+    )

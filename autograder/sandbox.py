@@ -47,8 +47,7 @@ class Worker:
         self._control: socket.socket | None = None
         self._watchdog: Watchdog | None = None
         self._folder: str | None = None
-        self._left = Limits().submission_seconds
-        self._left_cpu = 2 * self._left
+        self.allow(Limits().submission_seconds)
         self._has_run = False
         if folder is not None or isolation == "process":
             self._start(None if folder is None else str(folder))
@@ -62,6 +61,14 @@ class Worker:
     def close(self) -> None:
         """Kill the worker and everything it started."""
         self._stop()
+
+    def allow(self, seconds: float) -> None:
+        """Give the submission that is served now this much time from now on, whatever it has used.
+
+        Args:
+            seconds: wall clock; twice that of computing.
+        """
+        self._allowed, self._left, self._left_cpu = seconds, seconds, 2 * seconds
 
     def run(
         self,
@@ -85,7 +92,7 @@ class Worker:
         if request["folder"] != self._folder:
             self._change_folder(request["folder"], limits)
         if self._left <= 0 or self._left_cpu <= 0:
-            return Outcome("timeout", message=f"the submission has used its {limits.submission_seconds:g} s")
+            return Outcome("timeout", message=f"the submission has used its {self._allowed:g} s")
         started = time.monotonic()
         try:
             outcome = self._converse(request, limits.at_most(self._left), answer)
@@ -105,7 +112,7 @@ class Worker:
         if self._level is not None and self._level.inside(folder) != folder:
             self._stop()  # it sees the folder that it was started with
         self._folder = folder
-        self._left, self._left_cpu = limits.submission_seconds, 2 * limits.submission_seconds
+        self.allow(limits.submission_seconds)
 
     def _start(self, folder: str | None) -> None:
         self._folder = folder

@@ -28,6 +28,7 @@ class Part:
     title: str
     points: int
     hidden: bool = False
+    at_least: float | None = None  # mean average precision in percent that decides the part
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Task:
     optional: bool = False
     seconds: float = 20.0
     forbidden: tuple[str, ...] = ()  # library functions that are taken away while this task is graded
+
+    @property
+    def measures(self) -> bool:
+        """Whether the task measures a trained detector on held-out images."""
+        return any(part.at_least is not None for part in self.parts)
 
     def part(self, part_id: str) -> Part:
         """Return the part with this id; `KeyError` when there is none."""
@@ -150,6 +156,8 @@ def load_tasks(path: Path | None = None, given: Mapping[str, bool] = MappingProx
             raise wrong(task_id, f"a part is written wrongly ({error})") from None
         if any(not isinstance(value, int) or value < 0 for value in (row["points"], *(part.points for part in parts))):
             raise wrong(task_id, "points must be whole numbers, 0 or more")
+        if any(not _is_threshold(part) for part in parts):
+            raise wrong(task_id, "at_least is a number above 0, up to 100, of a part with hidden = true")
         if sum(part.points for part in parts) != row["points"]:
             raise wrong(task_id, f"its parts sum to {sum(part.points for part in parts)}, not to {row['points']}")
         tasks.append(
@@ -185,6 +193,13 @@ def load_tasks(path: Path | None = None, given: Mapping[str, bool] = MappingProx
         digest=hashlib.sha256(text.encode()).hexdigest(),
         colab_url=raw.get("notebook", {}).get("colab_url", ""),
     )
+
+
+def _is_threshold(part: Part) -> bool:
+    """Whether `at_least`, where there is one, is a percentage; students have no held-out images, so it is hidden."""
+    if part.at_least is None:
+        return True
+    return type(part.at_least) in (int, float) and 0 < part.at_least <= 100 and part.hidden is True
 
 
 _OPTIONAL_KEYS = {"needs", "given", "optional", "seconds", "forbidden"}

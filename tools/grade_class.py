@@ -7,11 +7,13 @@ from pathlib import Path
 
 from autograder.batch import Options, ResultStore, Tally, grade_class
 from autograder.errors import KitError
+from autograder.grade import require_no_images
 from autograder.graders import close_graders
 from autograder.identity import find_submissions
 from autograder.isolation import LEVELS, choose_level
 from autograder.summary import write_summary
 from autograder.tasks import load_tasks
+from tools.held_out import add_arguments, held_out_images
 
 _JOB_BYTES = 2 << 30  # of a grader and its worker at their usual size
 
@@ -27,6 +29,7 @@ def configure(parser):
     parser.add_argument("--isolation", choices=LEVELS, help="insist on this level; by default the best that can be had")
     parser.add_argument("--public-only", action="store_true", help="leave out hidden tests, as students see it")
     parser.add_argument("--task", action="append", metavar="ID", help="grade this task only; may be given again")
+    add_arguments(parser)
     parser.add_argument("--dask", metavar="ADDRESS", help="send submissions to this Dask scheduler (extra `cluster`)")
 
 
@@ -44,8 +47,11 @@ def run(args) -> int:
         choose_level(args.isolation)
     folder = args.folder.resolve()
     out = args.out or Path(f"{folder.name}-results")
+    held_out = held_out_images(args)
+    if held_out is None and not args.public_only:
+        require_no_images(table, args.task)
     found = find_submissions(folder, leave_out=out)
-    options = Options(tuple(args.task) if args.task else None, args.public_only, args.isolation)
+    options = Options(tuple(args.task) if args.task else None, args.public_only, args.isolation, held_out)
     store = ResultStore(out, table, options)
     console = Console(highlight=False)
     stopped = False

@@ -93,6 +93,7 @@ def load_student(path: Path) -> dict:
         raise KitError(f"{path}: not a result of kit grade-class ({problem}); move it away")
     defaults = {"id": path.stem, "submission": "", "late": False, "submission_sha256": "", "isolation": ""}
     defaults |= {"isolation_warning": "", "seed": 0, "notes": [], "flags": [], "versions": {}, "public_only": False}
+    defaults |= {"held_out": None, "measures": {}, "pictures": {}}
     return defaults | {"tasks_sha256": ""} | results | {"file": path.stem}
 
 
@@ -121,7 +122,8 @@ def _is_number(value) -> bool:
 
 
 def _kind(results: dict) -> tuple:
-    return results["tasks_sha256"], results["public_only"], tuple(row["id"] for row in results["tasks"])
+    tasks = tuple(row["id"] for row in results["tasks"])
+    return results["tasks_sha256"], results["public_only"], tasks, results["held_out"]
 
 
 def _load_summary(path: Path) -> dict:

@@ -86,10 +86,9 @@ def _summary(results: dict) -> str:
 
 
 def _leaderboard(results: dict) -> list[dict]:
-    """Return the figures of trained weights, once a task grades them: its row holds {"measures": {"mAP": 0.4}}."""
+    """Return the figures of trained weights, where they were measured."""
     return [
         {"name": name, "value": round(value, 4), "order": "desc"}
-        for task in results["tasks"]
-        for name, value in task.get("measures", {}).items()
+        for name, value in results.get("measures", {}).items()
         if math.isfinite(value)
     ]

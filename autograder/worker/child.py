@@ -6,7 +6,10 @@ import socket
 
 import torch
 
-from . import frames
+from . import (
+    detector,  # noqa: F401 - registers its probe
+    frames,
+)
 from .fakes import FAKES
 from .forbidden import forbid
 from .limits import TooSlow, time_limit

@@ -278,15 +278,19 @@ def inference(submission, num_classes, images, locations, predictions, threshold
     return list(outputs)
 
 
+def normalised(images):
+    """Scale images (..., 3, H, W) uint8 as pretrained backbones expect them."""
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (images / 255.0 - mean[:, None, None]) / std[:, None, None]
+
+
 @probe
 def overfit(submission, num_classes, images, gt_boxes, iterations, batch_size, learning_rate):
     """Train the submission's own detector on a few images (uint8).
 
     It gives the three losses of every iteration, and how large the first gradients of backbone and head are.
     """
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    images = (images / 255.0 - mean[:, None, None]) / std[:, None, None]
-    gt_boxes = gt_boxes.float()
+    images, gt_boxes = normalised(images), gt_boxes.float()
     torch.set_flush_denormal(True)  # tiny gradients would make the CPU many times slower
     if isinstance(submission.FCOS, type):
         detector = submission.FCOS(num_classes=num_classes, fpn_channels=32, stem_channels=[32, 24])

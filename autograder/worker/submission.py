@@ -43,8 +43,9 @@ class ImportTooSlow(SubmissionError):
 class Submission:
     """The two modules of a submission. A name is looked up in `one_stage_detector`, then in `common`."""
 
-    def __init__(self, modules: dict):
+    def __init__(self, modules: dict, folder: str):
         self.modules = modules
+        self.folder = folder
 
     def __getattr__(self, name):
         for module in reversed(self.modules.values()):
@@ -86,7 +87,7 @@ def load_submission(
             module, _, attribute = symbol.partition(".")
             if module == name:
                 _replace(modules[name], attribute, symbol, ask, fakes.get(symbol))
-    return Submission(modules)
+    return Submission(modules, folder)
 
 
 def _execute(name: str, folder: str, importing) -> types.ModuleType:

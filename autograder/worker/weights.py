@@ -1,4 +1,4 @@
-"""Looks at a submitted file of weights, in the worker: nobody opens it anywhere else.
+"""Opens a submitted file of weights, in the worker: nobody opens it anywhere else.
 
 `torch.load` with `weights_only=True` refuses every pickle that could run code; what it refuses less well (programs in
 TorchScript, archives that unpack to far more than they hold) is refused here before it is called.
@@ -12,11 +12,23 @@ import torch
 
 from .submission import SubmissionError
 
+NAME = "fcos_detector.pt"
 _MAX_ENTRIES = 10_000
+_MAX_BYTES = 512 << 20
 
 
-def inspect_weights(folder: str, name: str = "fcos_detector.pt", max_bytes: int = 512 << 20) -> dict:
-    """Return what a file of weights holds.
+def inspect_weights(folder: str, name: str = NAME, max_bytes: int = _MAX_BYTES) -> dict:
+    """Return what a file of weights holds, {"parameters": number of values, "tensors": {name: shape}}.
+
+    The latter is cut after a thousand names. Arguments and errors are those of `load_weights`.
+    """
+    state = load_weights(folder, name, max_bytes)
+    shapes = {key[:200]: list(value.shape) for key, value in list(state.items())[:1000]}
+    return {"parameters": sum(value.numel() for value in state.values()), "tensors": shapes}
+
+
+def load_weights(folder: str, name: str = NAME, max_bytes: int = _MAX_BYTES) -> dict[str, torch.Tensor]:
+    """Load a file of weights.
 
     Args:
         folder: where the submission lies.
@@ -24,7 +36,7 @@ def inspect_weights(folder: str, name: str = "fcos_detector.pt", max_bytes: int 
         max_bytes: of the file.
 
     Returns:
-        {"parameters": number of values, "tensors": {name: shape}}, the latter cut after a thousand names.
+        The state dict.
 
     Raises:
         SubmissionError: the file is missing, too large, or not a plain state dict.
@@ -46,8 +58,7 @@ def inspect_weights(folder: str, name: str = "fcos_detector.pt", max_bytes: int 
     for key, value in state.items():
         if type(key) is not str or type(value) not in (torch.Tensor, torch.nn.Parameter):
             raise SubmissionError(f"{name} is not a state dict: it holds more than tensors by name")
-    shapes = {key[:200]: list(value.shape) for key, value in list(state.items())[:1000]}
-    return {"parameters": sum(value.numel() for value in state.values()), "tensors": shapes}
+    return state
 
 
 def _check_archive(path: Path, name: str) -> None:

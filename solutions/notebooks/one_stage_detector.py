@@ -809,6 +809,17 @@ display(miss_gallery(eval_set, predictions, ground_truth, idx_to_class))
 # resolution or a finer level for small objects, more data or augmentation for confused classes, another NMS threshold
 # or soft-NMS for crowds, an IoU loss for loose boxes.
 
+# %% [markdown] id="task-5-1-text" task="5.1"
+# ### Task 5.1: mAP on held-out images
+#
+# The grader runs your `FCOS(num_classes=20, fpn_channels=64, stem_channels=[64, 64])` with the `fcos_detector.pt` that
+# you hand in, on images that it keeps to itself, and computes mAP as above. Points come in three steps. So train on
+# all images, with the full backbone; a quick run will not do. It has no public test: the figure above tells you where
+# you stand.
+
+# %% id="task-5-1" task="5.1"
+check("5.1")
+
 # %% [markdown] id="submit-text"
 # ## 13. Hand in
 #

@@ -7,16 +7,19 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import fake_grader
 import pytest
-from fake_grader import TABLE, fake_grade, make_class, run
+from fake_grader import OPTIONS, TABLE, fake_grade, make_class, results, run
 
 from autograder import batch
 from autograder.batch import Options, ResultStore, fingerprint, write_whole
 from autograder.errors import KitError
 from autograder.graders import GraderDied
+from autograder.held_out import HeldOut
+from autograder.identity import find_submissions
 
 STUDENTS = {f"s{i:02}": i % 7 for i in range(24)}
 
@@ -188,6 +191,20 @@ def test_second_run_without_resume_is_refused(tmp_path):
         run(folder, tmp_path / "out")
 
 
+def test_results_without_the_held_out_images_that_are_asked_for_are_neither_kept_nor_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "described", vars)
+    folder, out = make_class(tmp_path / "class", {"a": 1}), tmp_path / "out"
+    run(folder, out)
+    (submission,) = find_submissions(folder).submissions
+    store = ResultStore(out, TABLE, replace(OPTIONS, held_out=HeldOut("images")))
+    with pytest.raises(KitError, match="measured on other held-out images, or on none"):
+        store.load(submission)
+    with pytest.raises(KitError, match="the machine that grades has other held-out images"):
+        store.save(submission, results(1, 7, []))
+    store.save(submission, results(1, 7, []) | {"held_out": vars(HeldOut("images"))})
+    assert store.load(submission)["total"] == 1
+
+
 def test_two_runs_at_once_are_refused(tmp_path):
     store = ResultStore(tmp_path, TABLE, Options())
     with store.opened(resume=False), pytest.raises(KitError, match="another run"), store.opened(resume=True):
@@ -200,6 +217,7 @@ def test_two_runs_at_once_are_refused(tmp_path):
         ({"tasks_sha256": "0" * 64}, "another table of tasks"),
         ({"tasks": []}, "another table of tasks, --task"),
         ({"public_only": True}, "or --public-only"),
+        ({"held_out": {"split": "val", "images": 300, "sha256": "0"}}, "measured on other held-out images, or on none"),
         (None, "not a result of this command"),
         ([], "not a result of this command"),
         ({"submission_sha256": 5}, ""),

@@ -16,7 +16,7 @@ from tools.cli import main
 
 VERSION = "fcos-course-kit 0\ncommit 0\n"
 # What is for staff; only a line inside a function of the grader may name it, for it is there on their machines alone.
-STAFF = ("autograder.oracle",)
+STAFF = ("autograder.oracle", "autograder.held_out", "autograder.measure")  # imported where they are needed alone
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,20 @@ WRONG_TABLES = [
     ('id = "1.2"', 'id = "1.1"', r":\d+: task 1.1: appears twice"),
     ('file = "common.py"', 'file = "other.py"', r"task 1.1: file must be one of"),
     ('needs = ["2.3", "4.1"]', 'needs = ["7.7"]', r":\d+: task 4.2: needs a task '7.7'"),
-    ("total = 100", "total = 90", r":12: the points of the tasks sum to 100, not to total = 90"),
+    ("total = 100", "total = 90", r":14: the points of the tasks sum to 100, not to total = 90"),
     ('title = "Inference"', 'titel = "Inference"', r":\d+: task 4.2: missing title"),
     ("given = true\n", "givn = true\n", r"task 2.5: unknown key givn"),
-    ("total = 100", "total = ", r"line 12"),
+    ("total = 100", "total = ", r"line 14"),
+    (
+        "at_least = 22",
+        "at_least = 101",
+        r":\d+: task 5.1: at_least is a number above 0, up to 100, of a part with hidden",
+    ),
+    ("at_least = 22", "at_least = 0", r"task 5.1: at_least is a number above 0"),
+    ("at_least = 22", 'at_least = "22"', r"task 5.1: at_least is a number above 0"),
+    ("at_least = 22", "at_least = true", r"task 5.1: at_least is a number above 0"),
+    ("hidden = true, at_least = 22", "at_least = 22", r"task 5.1: at_least is a number above 0"),
+    ("at_least = 22", "atleast = 22", r"task 5.1: a part is written wrongly"),
 ]
 
 
@@ -70,8 +80,18 @@ def test_optional_task_joins_and_the_sum_stays(tmp_path):
     assert sum(points.values()) == 100
 
 
+def test_task_that_measures_detectors_joins_with_its_thresholds(tmp_path):
+    assert "5.1" not in {task.id for task in load_tasks().graded}
+    table = load_tasks(with_change(tmp_path, ("seconds = 120\ngiven = true\n", "seconds = 120\n")))
+    assert table["5.1"] in table.graded
+    # 115 points are scaled to 100: 15 -> 13.04.
+    assert table["5.1"].points == 13
+    assert [part.at_least for part in table["5.1"].parts] == [22, 30, 38]
+    assert [task.id for task in table.tasks if task.measures] == ["5.1"]
+
+
 def test_unknown_task_lists_those_that_exist():
-    with pytest.raises(KitError, match=r"no task '8.1'; the tasks are 1.1, 1.2.*, 4.2; given.*: 2.5$"):
+    with pytest.raises(KitError, match=r"no task '8.1'; the tasks are 1.1, 1.2.*, 4.2; given.*: 2.5, 5.1$"):
         load_tasks()["8.1"]
 
 

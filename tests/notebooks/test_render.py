@@ -187,6 +187,7 @@ def test_real_notebook_grades_every_task_once(real):
     [
         (("given = true\noptional = true", "given = false\noptional = true"), "task-2-5", "matching-given"),
         (('id = "4.1"', 'id = "4.1"\ngiven = true'), "matching-given", "task-4-1"),
+        (("seconds = 120\ngiven = true", "seconds = 120"), "task-5-1", "task-2-5"),
     ],
 )
 def test_real_notebook_follows_the_table_of_tasks(change, appears, vanishes, tmp_path):

@@ -1,0 +1,40 @@
+"""The options that measure trained detectors, the same for `kit grade` and `kit grade-class`."""
+
+import os
+from pathlib import Path
+
+from autograder.errors import KitError
+from autograder.held_out import HeldOut, load_held_out
+from autograder.tasks import ROOT
+
+
+def add_arguments(parser) -> None:
+    """Add the options."""
+    group = parser.add_argument_group("trained detectors")
+    group.add_argument("--weights", action="store_true", help="measure the mAP of fcos_detector.pt on held-out images")
+    group.add_argument(
+        "--held-out", type=Path, metavar="FOLDER", help="holds VOCdevkit/; by default FCOS_VOC_ROOT, or data/voc2007"
+    )
+    group.add_argument("--split", metavar="NAME", help="list of images in it (val)")
+    group.add_argument("--images", type=int, metavar="N", help="so many of them, spread evenly over the list (300)")
+
+
+def held_out_images(args) -> HeldOut | None:
+    """Return which images to measure on, None when nothing is to be measured.
+
+    Raises:
+        KitError: the options make no sense, or the images are not there.
+    """
+    if not args.weights:
+        if (args.held_out, args.split, args.images) != (None, None, None):
+            raise KitError("--held-out, --split and --images say what --weights is to be measured on: add --weights")
+        return None
+    if args.images is not None and args.images < 1:
+        raise KitError(f"--images {args.images}: at least 1")
+    root = args.held_out or os.environ.get("FCOS_VOC_ROOT") or ROOT / "data" / "voc2007"
+    chosen = {"split": args.split, "images": args.images}
+    held_out = HeldOut(
+        str(Path(root).resolve()), **{name: value for name, value in chosen.items() if value is not None}
+    )
+    load_held_out(held_out)
+    return held_out
