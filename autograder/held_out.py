@@ -15,7 +15,10 @@ from helpers.cache import decode, resized_shape
 
 IMAGE_SIZE = 224  # pixels of the shorter side, as in the assignment
 MOST_ELONGATED = 10  # longer side by shorter side; a longer image would not fit into a request with others
-PICTURES = 4  # images that a class report shows
+SHOWN = 4  # images that a class report shows
+PICTURES = (
+    "held-out.json"  # beside a class's results: what `pictures_of` gives, once and not with every student's results
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class HeldOutImages:
     @property
     def shown(self) -> range:
         """Numbers of the few images that a class report shows, the same for everybody."""
-        return range(0, len(self), max(1, len(self) // PICTURES))[:PICTURES]
+        return range(0, len(self), max(1, len(self) // SHOWN))[:SHOWN]
 
     def picture(self, n: int) -> dict:
         """Return one image and its truth for a report: {"id", "width", "height", "jpeg" (base64, small), "truth"}.
@@ -129,6 +132,12 @@ def load_held_out(held_out: HeldOut) -> HeldOutImages:
         if max(one.width, one.height) > MOST_ELONGATED * min(one.width, one.height):
             raise KitError(f"held-out images: {one.path} is more than {MOST_ELONGATED} times as long as wide")
     return HeldOutImages(chosen)
+
+
+def pictures_of(held_out: HeldOut) -> dict:
+    """Return the few images that a class report shows, with their truth; for the course staff alone."""
+    images = load_held_out(held_out)
+    return {"sha256": images.digest, "pictures": [images.picture(n) for n in images.shown]}
 
 
 def described(held_out: HeldOut) -> dict:

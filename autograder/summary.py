@@ -33,6 +33,7 @@ def write_summary(found: ClassFolder, store: ResultStore, tally: Tally, table: T
             continue
         row = {key: results[key] for key in ("id", "submission", "late", "total", "max_total", "isolation")}
         row["tasks"] = {task["id"]: task["points"] for task in results["tasks"]}
+        row |= {"mAP": results["measures"].get("mAP")} if "measures" in results else {}
         row["remarks"] = remarks.get(submission.id, [])
         if results["flags"]:
             row["remarks"] = [*row["remarks"], f"to be looked at by a person: {len(results['flags'])} flags"]
@@ -81,10 +82,12 @@ def _task_row(title: str, task_id: str, points: list[tuple[int, int]]) -> dict:
 def _csv(rows: list[dict], tasks: list[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "submission", "late", "total", "max_total", *tasks, "isolation", "remarks"])
+    measured = ["mAP"] if any("mAP" in row for row in rows) else []
+    writer.writerow(["id", "submission", "late", "total", "max_total", *tasks, *measured, "isolation", "remarks"])
     for row in rows:
         whose = [safe_cell(row["id"]), safe_cell(row["submission"]), "late" if row["late"] else ""]
         points = [row["total"], row["max_total"], *(row["tasks"][task] for task in tasks)]
+        points += [row[name] for name in measured]
         writer.writerow([*whose, *points, row["isolation"], safe_cell("; ".join(row["remarks"]))])
     return text.getvalue()
 

@@ -1,14 +1,16 @@
 """`kit grade-class`: grade every submission of a folder, write results as they come, go on where it was stopped."""
 
 import contextlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from autograder.batch import Options, ResultStore, Tally, grade_class
+from autograder.batch import Options, ResultStore, Tally, grade_class, write_whole
 from autograder.errors import KitError
 from autograder.grade import require_no_images
 from autograder.graders import close_graders
+from autograder.held_out import PICTURES, pictures_of
 from autograder.identity import find_submissions
 from autograder.isolation import LEVELS, choose_level
 from autograder.summary import write_summary
@@ -62,6 +64,8 @@ def run(args) -> int:
         except KeyboardInterrupt:
             stopped = True
         summary = write_summary(found, store, tally, table)
+        if held_out is not None:
+            write_whole(out / PICTURES, json.dumps(pictures_of(held_out)) + "\n")
     _print_summary(summary, tally, out, console)
     if stopped:
         console.print(f"stopped; go on with: kit grade-class {args.folder} --out {out} --resume", markup=False)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from autograder.desk.attention import attention, class_notes
 from autograder.desk.figures import failures, histogram, taken_in, task_figures
+from autograder.desk.pictures import draw
 from autograder.desk.results import ClassResults
 from autograder.desk.similarity import excerpts, similar_pairs
 from autograder.desk.sources import code_digests, differences, skeleton
+from autograder.report import measured_line
 
 _HERE = Path(__file__).parent
 
@@ -65,6 +67,10 @@ def class_page(
         notes=[*class_notes(results), *notes],
         differences={student: differences(files) for student, files in (sources or {}).items()},
         pages=pages or {},
+        images=results.pictures,
+        drawn=[draw(results.pictures, one["pictures"]) for one in results.students],
+        measured=any(one["measures"] for one in results.students),
+        measured_line=measured_line,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autograder.errors import KitError
+from autograder.held_out import PICTURES
 
 _NUMBERS = ("points", "max_points")
 _TEXTS = ("id", "title", "status", "message")
@@ -22,11 +23,13 @@ class ClassResults:
         students: results in the format of `autograder.grade.grade`, sorted by id; each has "id", "submission", "late",
             "submission_sha256" and "file", the name of its file without the suffix.
         summary: what `summary.json` beside them says about files that were not graded; empty without one.
+        pictures: held-out images that detectors were measured on, a few, with their truth; none where none were.
     """
 
     folder: Path
     students: list[dict]
     summary: dict = field(default_factory=dict)
+    pictures: list[dict] = field(default_factory=list)
 
     @property
     def tasks(self) -> list[dict]:
@@ -55,8 +58,9 @@ def load_class(path: Path) -> ClassResults:
     if not path.is_dir():
         raise KitError(f"{path}: no such folder; name the one that kit grade-class wrote")
     folder = path / "results" if (path / "results").is_dir() else path
-    summary_path = folder.parent / "summary.json" if folder.name == "results" else folder / "summary.json"
-    files = sorted(file for file in folder.glob("*.json") if file != summary_path and not file.name.startswith("."))
+    beside = folder.parent if folder.name == "results" else folder
+    others = {beside / "summary.json", beside / PICTURES}
+    files = sorted(file for file in folder.glob("*.json") if file not in others and not file.name.startswith("."))
     if any(folder.glob(".*.part")):
         raise KitError(
             f"{folder}: a run was stopped while it wrote there, or is at work; go on with: kit grade-class --resume"
@@ -73,7 +77,11 @@ def load_class(path: Path) -> ClassResults:
                 f"{folder}: {one['file']}.json was graded with another table of tasks or other options than "
                 f"{first['file']}.json; grade the class again into a new folder"
             )
-    return ClassResults(path, students, _load_summary(summary_path))
+    pictures = _load_other(beside / PICTURES)
+    same = first["held_out"] is not None and first["held_out"].get("sha256") == pictures.get("sha256")
+    return ClassResults(
+        path, students, _load_other(beside / "summary.json"), pictures.get("pictures", []) if same else []
+    )
 
 
 def load_student(path: Path) -> dict:
@@ -107,6 +115,13 @@ def _problem(results) -> str:
         return "its id is not a text"
     if not all(isinstance(results.get(key, []), list) for key in ("notes", "flags")):
         return "its notes are no list"
+    held_out = results.get("held_out")
+    if held_out is not None and not (isinstance(held_out, dict) and _is_number(held_out.get("images"))):
+        return "it does not say how many images it was measured on"
+    if not all(map(_is_number, _values(results.get("measures", {})))):
+        return "it has a measure that is no number"
+    if not all(map(_is_detections, _values(results.get("pictures", {})))):
+        return "it has detections that are none"
     for row in results["tasks"]:
         rows = [row, *row.get("parts", [])] if isinstance(row, dict) else [row]
         for one in rows:
@@ -115,6 +130,17 @@ def _problem(results) -> str:
             if not all(isinstance(one.get(key), str) for key in _TEXTS):
                 return "a task has no verdict"
     return ""
+
+
+def _values(content) -> list:
+    return list(content.values()) if isinstance(content, dict) else [None]
+
+
+def _is_detections(rows) -> bool:
+    return isinstance(rows, list) and all(
+        isinstance(row, list) and len(row) == 6 and isinstance(row[4], str) and all(map(_is_number, (*row[:4], row[5])))
+        for row in rows
+    )
 
 
 def _is_number(value) -> bool:
@@ -126,11 +152,12 @@ def _kind(results: dict) -> tuple:
     return results["tasks_sha256"], results["public_only"], tasks, results["held_out"]
 
 
-def _load_summary(path: Path) -> dict:
+def _load_other(path: Path) -> dict:
+    """Read what stands beside the results; empty where it does not."""
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
         raise KitError(f"{path}: not a whole JSON file; write it again with kit grade-class --resume") from None
-    return summary if isinstance(summary, dict) else {}
+    return content if isinstance(content, dict) else {}

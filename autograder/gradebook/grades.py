@@ -25,6 +25,7 @@ class Grade:
         days: late, each begun day counts.
         percent: of the total, that these cost.
         points: the grade.
+        mean_ap: of the trained detector, in percent; None where it was not measured. No points depend on it here.
         override: why a person decided otherwise; "" where nobody did.
         remarks: for the instructor.
     """
@@ -36,6 +37,7 @@ class Grade:
     days: int = 0
     percent: Decimal = Decimal(0)
     points: Decimal = Decimal(0)
+    mean_ap: Decimal | None = None
     override: str = ""
     remarks: list[str] = field(default_factory=list)
 
@@ -119,6 +121,8 @@ def _grade(one: dict, student: str, rules: Rules, people: People, notes: list[st
             tasks[task] = override.points
             reasons.append(f"task {task}: {override.reason or 'by hand'}")
     grade = Grade(student, one["id"], tasks, sum(tasks.values(), Decimal(0)))
+    if "mAP" in one["measures"]:
+        grade.mean_ap = 100 * _decimal(one["measures"]["mAP"])
     if one["seed"] is None:
         grade.remarks.append(f"could not be taken in: {one['notes'][0] if one['notes'] else ''}")
     _penalize(grade, one, rules, people)
@@ -156,14 +160,18 @@ def gradebook_csv(book: Gradebook) -> str:
     """Return all grades as CSV, one row for each student, those without a grade too."""
     tasks = list(next(iter(book.grades.values())).tasks) if book.grades else []
     head = ["student", "submission", *tasks, "total", "days_late", "penalty_percent", "points", "max_points"]
-    rows: list[list] = [[*head, "override", "remarks"]]
+    measured = any(one.mean_ap is not None for one in book.grades.values())
+    rows: list[list] = [[*head, *(["mAP_percent"] if measured else []), "override", "remarks"]]
     for student in sorted(book.grades | book.conflicts, key=lambda name: (name.casefold(), name)):
         if student in book.conflicts:
-            rows.append([student, *[""] * (len(head) - 2), figure(book.max_total), "", book.conflicts[student]])
+            nothing, most = [""] * (len(head) - 2), figure(book.max_total)
+            rows.append([student, *nothing, most, *[""] * measured, "", book.conflicts[student]])
             continue
         one = book.grades[student]
         numbers = [*one.tasks.values(), one.total, one.days, one.percent, one.points, book.max_total]
         cells = [_Number(figure(Decimal(number))) for number in numbers]
+        if measured:
+            cells.append("" if one.mean_ap is None else _Number(figure(one.mean_ap)))
         rows.append([student, one.submission, *cells, one.override, "; ".join(one.remarks)])
     return csv_text(rows)
 

@@ -13,7 +13,9 @@ import pytest
 from fake_grader import fake_grade, make_class
 
 from autograder.batch import grade_class
+from autograder.held_out import HeldOut, described
 from autograder.tasks import FILES, ROOT
+from helpers.sample import make_sample
 from tools import grade_class as command
 from tools.cli import main
 
@@ -86,6 +88,7 @@ import functools, sys
 sys.path.insert(0, {str(ROOT / "tests" / "batch")!r})
 from fake_grader import fake_grade
 from autograder.batch import grade_class
+from autograder.held_out import HeldOut, described
 from tools import cli, grade_class as command
 command.grade_class = functools.partial(grade_class, grade=fake_grade)
 sys.exit(cli.main(["grade-class", {str(folder)!r}, "--out", {str(tmp_path / "out")!r}, "--task", "1.2", "--jobs", "2"]))
@@ -122,6 +125,31 @@ def test_results_go_beside_the_class_by_default_and_are_no_submission(tmp_path, 
     assert main(["grade-class", str(folder), "--task", "1.2", "--out", str(folder / "results"), "--resume"]) == 0
     assert (folder / "results" / "results" / "a.json").is_file()
     assert len(list((folder / "results" / "results").iterdir())) == 1
+
+
+def test_detectors_are_measured_and_the_images_of_the_report_lie_beside_the_results(tmp_path, monkeypatch):
+    held_out = HeldOut(str(make_sample(tmp_path / "voc", train=1, val=5)), images=4)
+    measured = {"held_out": described(held_out), "measures": {"mAP": 0.25}, "pictures": {}}
+    jobs = []
+
+    def grade(job):
+        jobs.append(job)
+        return fake_grade(job) | measured
+
+    monkeypatch.setattr(command, "grade_class", functools.partial(grade_class, grade=grade))
+    arguments = ["grade-class", str(make_class(tmp_path / "class", {"a": 3})), "--out", str(tmp_path / "out")]
+    options = ["--weights", "--held-out", held_out.root, "--images", "4"]
+    assert main([*arguments, *CHEAP, *options]) == 0
+    assert jobs[0].held_out == held_out
+    pictures = json.loads((tmp_path / "out" / "held-out.json").read_text())
+    assert pictures["sha256"] == measured["held_out"]["sha256"]
+    assert [len(one["truth"]) > 0 for one in pictures["pictures"]] == [True] * 4
+    assert "mAP" in (tmp_path / "out" / "summary.csv").read_text().splitlines()[0]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["results"][0]["mAP"] == 0.25
+    assert main([*arguments, *CHEAP, *options, "--resume"]) == 0
+    assert len(jobs) == 1
+    assert main([*arguments, *CHEAP, "--weights", "--held-out", held_out.root, "--images", "3", "--resume"]) == 2
+    assert main([*arguments, *CHEAP, "--resume"]) == 2
 
 
 BAD_INPUT = [
