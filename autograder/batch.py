@@ -119,6 +119,8 @@ class ResultStore:
             )
         if results.get("held_out") != self._held_out:
             raise KitError(f"{path}: measured on other held-out images, or on none; name another folder with --out")
+        if results.get("members", []) != list(submission.members):
+            return None
         return results if results["submission_sha256"] == fingerprint(submission.paths) else None
 
     def save(self, submission: Submission, results: dict) -> dict:
@@ -136,6 +138,7 @@ class ResultStore:
             "submission": submission.source,
             "submission_sha256": fingerprint(submission.paths),
             "late": submission.late,
+            "members": list(submission.members),
             **results,
         }
         write_whole(self.path(submission.id), json.dumps(results, indent=2) + "\n")

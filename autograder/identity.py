@@ -38,12 +38,14 @@ class Submission:
         paths: one folder or archive, or .py files that were handed in together.
         source: its name in the class folder.
         late: whether Canvas marked it so.
+        members: ids of the students that its manifest names, where the manifest decides whose it is; else none.
     """
 
     id: str
     paths: tuple[Path, ...]
     source: str
     late: bool = False
+    members: tuple[str, ...] = ()
 
 
 @dataclass
@@ -71,6 +73,7 @@ class _Found:
     who: str = ""
     upload: int = 0
     late: bool = False
+    members: tuple[str, ...] = ()  # as its manifest names them
 
     @property
     def age(self) -> tuple:
@@ -104,7 +107,8 @@ def find_submissions(folder: Path, leave_out: Path | None = None) -> ClassFolder
         raise KitError(f"{folder}: holds no submission; expected one folder or archive for each student")
     for student, group in sorted(_by_student(found, result.notes).items()):
         *older, newest = sorted(group, key=lambda one: one.age)
-        result.submissions.append(Submission(student, tuple(newest.paths), newest.source, newest.late))
+        one = Submission(student, tuple(newest.paths), newest.source, newest.late, newest.members)
+        result.submissions.append(one)
         result.superseded += [{"id": student, "source": one.source, "counts": newest.source} for one in older]
     return result
 
@@ -163,7 +167,8 @@ def _by_student(found: list[_Found], notes: list[str]) -> dict[str, list[_Found]
     claims: dict[str, dict[str, list[_Found]]] = defaultdict(lambda: defaultdict(list))
     for name, group in plain.items():
         newest = max(group, key=lambda one: one.age)
-        claim = _claimed_id(newest.paths)
+        newest.members = _claimed_ids(newest.paths)
+        claim = "+".join(newest.members)
         claims[claim or name.removesuffix("_fcos")][_COPY.sub("", name) if claim else name] += group
     for student, by_name in claims.items():
         if len(by_name) == 1 and student not in named:
@@ -173,21 +178,23 @@ def _by_student(found: list[_Found], notes: list[str]) -> dict[str, list[_Found]
         others = [one.source for one in named.get(student, ())]
         notes.append(f"{shown(student)}: claimed by {', '.join(sources + others)}; graded apart, decide by hand")
         for name, group in by_name.items():
+            for one in group:
+                one.members = ()
             named[name if name not in named else group[0].source] = group
     return _fit_for_files(named)
 
 
-def _claimed_id(paths: list[Path]) -> str | None:
-    """Return the student id in a submission's own manifest, if there is a proper one."""
+def _claimed_ids(paths: list[Path]) -> tuple[str, ...]:
+    """Return the students in a submission's own manifest, if it is a proper one."""
     content = read_manifest(paths)
     try:
         ids = json.loads(content or b"null")["student_ids"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+        return ()
     proper = isinstance(ids, list) and 0 < len(ids) <= 8
     if not proper or not all(isinstance(one, str) and _STUDENT_ID.fullmatch(one) for one in ids):
-        return None
-    return "+".join(sorted(ids))
+        return ()
+    return tuple(sorted(set(ids)))
 
 
 def _fit_for_files(named: dict[str, list[_Found]]) -> dict[str, list[_Found]]:

@@ -21,7 +21,7 @@ class ClassResults:
     Attributes:
         folder: that was read.
         students: results in the format of `autograder.grade.grade`, sorted by id; each has "id", "submission", "late",
-            "submission_sha256" and "file", the name of its file without the suffix.
+            "submission_sha256", "members" and "file", the name of its file without the suffix.
         summary: what `summary.json` beside them says about files that were not graded; empty without one.
         pictures: held-out images that detectors were measured on, a few, with their truth; none where none were.
     """
@@ -101,7 +101,7 @@ def load_student(path: Path) -> dict:
         raise KitError(f"{path}: not a result of kit grade-class ({problem}); move it away")
     defaults = {"id": path.stem, "submission": "", "late": False, "submission_sha256": "", "isolation": ""}
     defaults |= {"isolation_warning": "", "seed": 0, "notes": [], "flags": [], "versions": {}, "public_only": False}
-    defaults |= {"held_out": None, "measures": {}, "pictures": {}}
+    defaults |= {"members": [], "held_out": None, "measures": {}, "pictures": {}}
     return defaults | {"tasks_sha256": ""} | results | {"file": path.stem}
 
 
@@ -111,8 +111,11 @@ def _problem(results) -> str:
         return "it has no tasks"
     if not _is_number(results.get("total")) or not _is_number(results.get("max_total")):
         return "it has no total"
-    if not isinstance(results.get("id", ""), str):
+    if not _is_name(results.get("id", "-")):
         return "its id is not a text"
+    members = results.get("members", [])
+    if not isinstance(members, list) or not all(map(_is_name, members)):
+        return "its members are not texts"
     if not all(isinstance(results.get(key, []), list) for key in ("notes", "flags")):
         return "its notes are no list"
     held_out = results.get("held_out")
@@ -130,6 +133,10 @@ def _problem(results) -> str:
             if not all(isinstance(one.get(key), str) for key in _TEXTS):
                 return "a task has no verdict"
     return ""
+
+
+def _is_name(value) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _values(content) -> list:

@@ -143,7 +143,7 @@ def _fill(
     locked = sheet.header.index("Grade can be changed") if "Grade can be changed" in sheet.header else None
     for row, student, factor in zip(rows, ids[by], factors):
         seen.add(student)
-        grade = book.grades.get(student)
+        grade = book.grades.get(student) if student else None
         if grade is None:
             if student not in book.conflicts:
                 result.not_in_results.append(student or sheet.value(row, 0))
@@ -166,7 +166,7 @@ def _fill(
 
 def _best(sheet: Sheet, book: Gradebook, ids: dict[str, list[str]]) -> str:
     """Return the column that finds most students; never two columns at once, for one's number may be another's name."""
-    known = book.grades.keys() | book.conflicts.keys()
+    known = (book.grades.keys() | book.conflicts.keys()) - {""}
     found = {
         title: {place: value for place, value in enumerate(values) if value in known} for title, values in ids.items()
     }

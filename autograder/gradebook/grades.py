@@ -75,7 +75,7 @@ def make_gradebook(results: ClassResults, rules: Rules, people: People) -> Grade
         book.notes.append(f"{submission}: has a time, but no results")
     _check(results, rules, people)
     for one in results.students:
-        for student in people.of(one["id"]):
+        for student in people.of(one):
             grade = _grade(one, student, rules, people, book.notes)
             other = book.grades.get(student)
             if other is None:
@@ -97,7 +97,7 @@ def make_gradebook(results: ClassResults, rules: Rules, people: People) -> Grade
 
 
 def _check(results: ClassResults, rules: Rules, people: People) -> None:
-    students = {student for one in results.students for student in people.of(one["id"])}
+    students = {student for one in results.students for student in people.of(one)}
     tasks = {task["id"] for task in results.tasks}
     for student, overrides in rules.overrides.items():
         if student not in students:

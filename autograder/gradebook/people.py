@@ -1,4 +1,4 @@
-"""Who handed in what, and when: from the ids of a zip's manifest, a CSV, or Gradescope's metadata."""
+"""Who handed in what, and when: from the results, a CSV, or Gradescope's metadata."""
 
 import json
 from dataclasses import dataclass, field
@@ -25,10 +25,9 @@ class People:
     members: dict[str, tuple[str, ...]] = field(default_factory=dict)
     submitted: dict[str, datetime] = field(default_factory=dict)
 
-    def of(self, submission: str) -> tuple[str, ...]:
-        """Return the students of a submission: those that were read, or else those that its id names."""
-        # `kit grade-class` joins the ids of a manifest with "+", which no single id can hold.
-        return self.members.get(submission) or tuple(submission.split("+"))
+    def of(self, results: dict) -> tuple[str, ...]:
+        """Return the students of a submission: those that were read here, those of its manifest, or else its id."""
+        return self.members.get(results["id"]) or tuple(results["members"]) or (results["id"],)
 
 
 def load_people(groups: Path | None = None, times: Path | None = None, metadata: Path | None = None) -> People:

@@ -205,6 +205,19 @@ def test_results_without_the_held_out_images_that_are_asked_for_are_neither_kept
     assert store.load(submission)["total"] == 1
 
 
+def test_results_name_the_members_of_a_group_and_without_them_are_made_again(tmp_path):
+    folder, out = make_class(tmp_path / "class", {"pair": 1, "+x": 2}), tmp_path / "out"
+    (folder / "pair" / "manifest.json").write_text('{"student_ids": ["ben1", "ann2"]}')
+    run(folder, out)
+    stored = {path.stem: json.loads(path.read_text()) for path in (out / "results").glob("*.json")}
+    assert {one["submission"]: one["members"] for one in stored.values()} == {"pair": ["ann2", "ben1"], "+x": []}
+    for name, one in stored.items():  # as an older kit wrote them
+        (out / "results" / f"{name}.json").write_text(json.dumps({key: one[key] for key in one if key != "members"}))
+    tally, _ = run(folder, out, resume=True)
+    assert (tally.kept, tally.graded) == (1, 2)
+    assert json.loads((out / "results" / "ann2+ben1.json").read_text())["members"] == ["ann2", "ben1"]
+
+
 def test_two_runs_at_once_are_refused(tmp_path):
     store = ResultStore(tmp_path, TABLE, Options())
     with store.opened(resume=False), pytest.raises(KitError, match="another run"), store.opened(resume=True):

@@ -203,7 +203,7 @@ points = 12
 
 def test_each_member_of_a_group_gets_the_grade_and_conflicts_are_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write_results(tmp_path / "out", [student("ann+ben"), student("7"), student("8", 0.4)])
+    write_results(tmp_path / "out", [student("ann+ben", members=["ann", "ben"]), student("7"), student("8", 0.4)])
     (tmp_path / "groups.csv").write_text("Submission,Student\n7,cat\n7,dan\n8,dan\n8,eve\n")
     assert kit("out --groups groups.csv --out grades.csv") == 1
     rows = table(tmp_path / "grades.csv")
@@ -214,6 +214,29 @@ def test_each_member_of_a_group_gets_the_grade_and_conflicts_are_reported(tmp_pa
     (tmp_path / "rules.toml").write_text('[[override]]\nstudent = "dan"\npoints = 90\n')
     assert kit("out --groups groups.csv --rules rules.toml --out decided.csv") == 0
     assert table(tmp_path / "decided.csv")["dan"]["points"] == "90"
+
+
+def test_no_student_is_made_of_a_name_and_nobody_without_an_id_gets_points(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    four = ["a.a", "b.b", "c.c", "d.d"]
+    older = student("old+style")
+    assert "members" not in older
+    students = [student("a.a+b.b+c.-1234abcd", members=four), student("ann+cs@example.edu"), student("w++v"), older]
+    write_results(tmp_path / "out", students)
+    assert kit("out --out grades.csv") == 0
+    assert set(table(tmp_path / "grades.csv")) == {*four, "ann+cs@example.edu", "w++v", "old+style"}
+    (tmp_path / "canvas.csv").write_bytes(CANVAS.replace("s1", "a.a").replace("s2", "").encode())
+    assert kit("out --canvas canvas.csv --column FCOS --out filled.csv") == 0
+    said = capsys.readouterr().out
+    assert "1 new, 0 changed" in said
+    assert "in the gradebook, without a grade: Bell, Ben, s3" in said
+
+
+@pytest.mark.parametrize("change", [{"id": ""}, {"id": " "}, {"members": ["ann", ""]}, {"members": "ann"}])
+def test_results_of_nobody_are_refused(change, desk, capsys):
+    (desk / "out" / "results" / "nobody.json").write_text(json.dumps(student("x") | change))
+    assert kit("out --out grades.csv") == 2
+    assert "nobody.json: not a result of kit grade-class (its" in capsys.readouterr().err
 
 
 def test_gradescope_metadata_gives_groups_and_times(desk):

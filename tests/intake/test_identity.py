@@ -128,6 +128,20 @@ def test_manifest_gives_the_id_where_the_name_says_nothing(tmp_path):
     assert ids_of(folder) == {"a1+b2": "x.zip"}
 
 
+def test_members_are_those_of_the_manifest_and_of_nothing_else(tmp_path):
+    names = [f"firstname.lastname-{letter}.2026" for letter in "abcd"]  # together longer than a file's name may be
+    folder = lay_out(
+        tmp_path, {"x.zip": manifest(*reversed(names), names[0]), "ann+cs@example.edu.zip": ZIP, "w++v": None}
+    )
+    (folder / "Doe_Dan_111_x.zip").write_bytes(manifest("dan1", "eve2"))  # Canvas says whose it is
+    found = {one.source: one for one in find_submissions(folder).submissions}
+    assert found["x.zip"].members == tuple(names)
+    assert len(found["x.zip"].id) < 100
+    assert [one.members for source, one in found.items() if source != "x.zip"] == [(), (), ()]
+    (folder / "y.zip").write_bytes(manifest(*names))  # now two claim to be them: both are graded, neither is theirs
+    assert [one.members for one in find_submissions(folder).submissions] == [()] * 5
+
+
 @pytest.mark.parametrize(
     "content",
     [
