@@ -79,6 +79,23 @@ class HeldOutImages:
         """Number -> boxes (G, 4) in pixels of the file, classes (G,), difficult (G,)."""
         return {n: (one.boxes, one.classes, one.difficult) for n, one in enumerate(self._annotations)}
 
+    def files(self, split: str) -> dict[str, bytes]:
+        """Return these images and their truth as a folder of their own: path -> content.
+
+        Raises:
+            KitError: an image has no annotation in VOC's form beside it, or a file cannot be read.
+        """
+        voc, content = "VOCdevkit/VOC2007", {}
+        for one in self._annotations:
+            xml = one.path.parent.parent / "Annotations" / f"{one.id}.xml"
+            try:
+                content[f"{voc}/JPEGImages/{one.id}.jpg"] = one.path.read_bytes()
+                content[f"{voc}/Annotations/{one.id}.xml"] = xml.read_bytes()
+            except OSError as error:
+                raise KitError(f"held-out images: {error}") from None
+        names = "".join(f"{one.id}\n" for one in self._annotations)
+        return content | {f"{voc}/ImageSets/Main/{split}.txt": names.encode()}
+
     @property
     def shown(self) -> range:
         """Numbers of the few images that a class report shows, the same for everybody."""

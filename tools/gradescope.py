@@ -7,8 +7,12 @@ import zipfile
 from pathlib import Path
 
 from autograder.errors import KitError
+from autograder.grade import require_no_images
+from autograder.gradescope.grading import HELD_OUT
 from autograder.gradescope.results import VISIBILITIES
-from autograder.tasks import ROOT
+from autograder.held_out import HeldOut, load_held_out
+from autograder.tasks import ROOT, load_tasks
+from tools.held_out import add_arguments, held_out_images
 
 # Folder in the repository, patterns. All that grading needs, the answers too; it never goes to students.
 FILES = [
@@ -32,18 +36,28 @@ def configure(parser):
         "--hidden", choices=VISIBILITIES, default="after_published", help="when students see hidden tests' results"
     )
     parser.add_argument("--index", default="", metavar="URL", help="extra index for pip, such as one of CPU wheels")
+    add_arguments(parser)
 
 
 def run(args) -> int:
     """Write the zip."""
-    path = build_gradescope_zip(args.out, args.minutes, args.hidden, args.index)
+    held_out = held_out_images(args)
+    if held_out is None:
+        require_no_images(load_tasks())
+    path = build_gradescope_zip(args.out, args.minutes, args.hidden, args.index, held_out)
     with zipfile.ZipFile(path) as archive:
         count = len(archive.namelist())
     print(f"wrote {path}: {count} files, {path.stat().st_size / 1024:.0f} KiB")
     return 0
 
 
-def build_gradescope_zip(path: Path, minutes: int = 10, hidden: str = "after_published", index: str = "") -> Path:
+def build_gradescope_zip(
+    path: Path,
+    minutes: int = 10,
+    hidden: str = "after_published",
+    index: str = "",
+    held_out: HeldOut | None = None,
+) -> Path:
     """Write the autograder zip; the same sources and settings give the same bytes.
 
     Args:
@@ -51,6 +65,7 @@ def build_gradescope_zip(path: Path, minutes: int = 10, hidden: str = "after_pub
         minutes: time limit that is set in Gradescope; grading ends before.
         hidden: visibility of the results of hidden tests.
         index: address of one more index for pip; empty for none.
+        held_out: images that go along, to measure trained detectors on.
 
     Returns:
         `path`.
@@ -66,7 +81,7 @@ def build_gradescope_zip(path: Path, minutes: int = 10, hidden: str = "after_pub
         raise KitError(f"{path}: not the name of a zip")
     if path != ROOT / "dist" / path.name and not path.parent.is_dir():
         raise KitError(f"{path}: the folder {path.parent} does not exist")
-    files = autograder_files(minutes, hidden, index)
+    files = autograder_files(minutes, hidden, index, held_out)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -80,7 +95,9 @@ def build_gradescope_zip(path: Path, minutes: int = 10, hidden: str = "after_pub
     return path
 
 
-def autograder_files(minutes: int = 10, hidden: str = "after_published", index: str = "") -> dict[str, bytes]:
+def autograder_files(
+    minutes: int = 10, hidden: str = "after_published", index: str = "", held_out: HeldOut | None = None
+) -> dict[str, bytes]:
     """Return every file of the zip by its path there; see `build_gradescope_zip`.
 
     Raises:
@@ -95,5 +112,10 @@ def autograder_files(minutes: int = 10, hidden: str = "after_published", index: 
             files |= {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in found}
     scripts = {name: (HOME / name).read_text(encoding="utf-8") for name in SCRIPTS}
     scripts["setup.sh"] = scripts["setup.sh"].replace(" @PIP@", f" --extra-index-url '{index}'" if index else "")
-    settings = json.dumps({"minutes": minutes, "hidden": hidden}, indent=1) + "\n"
+    settings = {"minutes": minutes, "hidden": hidden}
+    if held_out is not None:
+        images = load_held_out(held_out)
+        settings["held_out"] = {"split": held_out.split, "images": len(images)}
+        files |= {f"{HELD_OUT}/{name}": content for name, content in images.files(held_out.split).items()}
+    settings = json.dumps(settings, indent=1) + "\n"
     return files | {name: text.encode() for name, text in (scripts | {"gradescope.json": settings}).items()}

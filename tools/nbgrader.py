@@ -35,6 +35,8 @@ def run(args) -> int:
     for task_id in args.task or ():
         if table[task_id].given:
             raise KitError(f"task {task_id} is given: there is nothing to grade")
+        if table[task_id].measures:
+            raise KitError(f"task {task_id}: nbgrader hands on no weights; grade it with kit grade-class --weights")
     files = course_files(table, set(args.task) if args.task else None)
     write_course(args.course, files)
     print(f"wrote {args.course}: {len(files)} files; go on there with: nbgrader generate_assignment {ASSIGNMENT}")
@@ -67,10 +69,11 @@ def graded_notebook(text: str, table: TaskTable, tasks: set[str] | None = None) 
     Args:
         text: of the students' notebook.
         table: of tasks.
-        tasks: ids of those that have graded cells; None for all.
+        tasks: ids of those that have graded cells; None for all but those that measure detectors.
     """
     notebook = nbformat.reads(text, as_version=4)
-    checks = {grade_id(task.id): tasks is None or task.id in tasks for task in table.graded}
+    graded = {task.id for task in table.graded if not task.measures} if tasks is None else tasks
+    checks = {grade_id(task.id): task.id in graded for task in table.graded}
     for cell in notebook.cells:
         is_graded = checks.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
         if is_graded:

@@ -104,6 +104,9 @@ def build(folder: Path, version: str) -> dict[Path, str]:
         if leaks:
             raise KitError(f"{name} would give away: {_some(leaks)}")
         found[path] = f"{len(files)} {what}"
+    if any(task.measures for task in table.graded):
+        print(f"{GRADESCOPE_ZIP} needs held-out images: make it with kit gradescope --weights --held-out FOLDER")
+        return found
     gradescope = build_gradescope_zip(folder / GRADESCOPE_ZIP)
     return found | {gradescope: "the autograder for Gradescope; it holds the answers, so it is not for students"}
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from autograder.archives import SubmissionRefused
 from autograder.errors import KitError
 from autograder.gradescope.memory import LEAST, container_memory, memory_for_probe, own_memory
-from autograder.tasks import TaskTable, load_tasks
+from autograder.tasks import ROOT, TaskTable, load_tasks
+
+HELD_OUT = "held-out"  # folder in the zip
 
 
 def main() -> None:
@@ -29,14 +31,28 @@ def main() -> None:
 
     submission, seconds = Path(sys.argv[1]), float(sys.argv[2])
     try:
-        table = table_for_container(load_tasks())
+        table, held_out = table_for_container(load_tasks()), images_of_the_zip()
         try:
-            results = grade(submission, table, seconds=seconds, on_progress=lambda so_far: answer(results=so_far))
+            results = grade(
+                submission,
+                table,
+                seconds=seconds,
+                on_progress=lambda so_far: answer(results=so_far),
+                held_out=held_out,
+            )
         except SubmissionRefused as refused:
-            results = refused_results(str(refused), table)
+            results = refused_results(str(refused), table, held_out=held_out)
         answer(results=results, done=True)
     except KitError as error:
         answer(error=str(error))
+
+
+def images_of_the_zip(root: Path = ROOT):
+    """Return the `HeldOut` images that the autograder was built with; None for none."""
+    from autograder.held_out import HeldOut
+
+    settings = json.loads((root / "gradescope.json").read_text(encoding="utf-8"))
+    return HeldOut(str(root / HELD_OUT), **settings["held_out"]) if "held_out" in settings else None
 
 
 def table_for_container(table: TaskTable) -> TaskTable:

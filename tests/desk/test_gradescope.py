@@ -13,13 +13,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from autograder.grade import NOT_RUN, refused_results
 from autograder.gradescope import __main__ as container
 from autograder.gradescope import grading
 from autograder.gradescope.memory import LEAST, container_memory, memory_for_probe
 from autograder.gradescope.results import results_json, write_results
+from autograder.held_out import HeldOut, described
 from autograder.tasks import FILES, ROOT, load_tasks
+from helpers.sample import make_sample
 from tools.cli import main
 from tools.gradescope import build_gradescope_zip
 
@@ -306,3 +309,59 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, tmp_path, 
     assert error.count("\n") == 1
     assert [path.name for path in Path(tmp_path).iterdir()] == ["kept.txt"]
     assert (tmp_path / "kept.txt").read_text() == "mine"
+
+
+def test_held_out_images_in_the_zip_are_what_detectors_are_measured_on(tmp_path):
+    """An autograder with the task switched on, run on a submission whose detector is wrong and one without weights."""
+    voc = make_sample(tmp_path / "voc", train=1, val=6)
+    chosen = HeldOut(str(voc), "val", 4)
+    path = build_gradescope_zip(tmp_path / "measuring.zip", held_out=chosen)
+    root = tmp_path / "autograder"
+    for name in ("source", "submission", "results"):
+        (root / name).mkdir(parents=True)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(root / "source")
+    shutil.copy(root / "source" / "run_autograder", root)
+    packed = grading.images_of_the_zip(root / "source")
+    assert described(packed)["sha256"] == described(chosen)["sha256"]
+    assert grading.images_of_the_zip.__defaults__ == (ROOT,)
+
+    table = root / "source" / "solutions" / "tasks.toml"
+    head, *tasks = re.split(r"(?=^\[\[task\]\]$)", table.read_text(), flags=re.MULTILINE)
+    for i, text in enumerate(tasks):
+        name = re.search(r'^id = "(.*)"$', text, re.MULTILINE)[1]
+        given = "" if name in ("1.2", "5.1") else "\ngiven = true"
+        tasks[i] = text.replace("\ngiven = true", "").replace("\npoints =", f"{given}\npoints =", 1)
+    table.write_text("".join([head, *tasks]))
+    hand_in(root)
+    results, _ = run_autograder(root)
+    require_schema(results)
+    outputs = {test["number"]: test["output"] for test in results["tests"]}
+    assert set(outputs) == {"1.2.1", "1.2.2", "5.1.1", "5.1.2", "5.1.3"}
+    assert outputs["5.1.1"].startswith("mAP of 22 % or more: fcos_detector.pt is missing")
+    assert results["leaderboard"] == []
+
+    code = """
+class FCOS(nn.Module):
+    def __init__(self, num_classes, fpn_channels, stem_channels):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images, gt_boxes=None, test_score_thresh=None, test_nms_thresh=None):
+        return torch.zeros(1, 4), torch.zeros(1), torch.ones(1)
+"""
+    with (root / "submission" / "one_stage_detector.py").open("a") as file:
+        file.write(code)
+    torch.save({"weight": torch.zeros(1)}, root / "submission" / "fcos_detector.pt")
+    results, _ = run_autograder(root)
+    assert results["leaderboard"] == [{"name": "mAP", "value": 0.0, "order": "desc"}]
+    assert "mAP is 0.00%, 22 % are asked for" in {t["number"]: t["output"] for t in results["tests"]}["5.1.1"]
+    shown = json.dumps(results)
+    assert not any(path.stem in shown for path in (voc / "VOCdevkit").rglob("*.jpg"))  # nothing about an image
+
+
+def test_zip_without_the_images_that_a_task_needs_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tools.gradescope.load_tasks", lambda: load_tasks(given={"5.1": False}))
+    assert main(["gradescope", "--out", str(tmp_path / "x.zip")]) == 2
+    assert "task 5.1 measures trained detectors on held-out images" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

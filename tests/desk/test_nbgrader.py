@@ -3,6 +3,7 @@
 import copy
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ from autograder.errors import KitError
 from autograder.grade import grade
 from autograder.tasks import FILES, ROOT, load_tasks
 from tools.cli import main
+from tools.nbgrader import graded_notebook
 from tools.nbgrader_grading import KitGrading
-from tools.notebooks import ANSWER_PROMPT
+from tools.notebooks import ANSWER_PROMPT, render_notebooks
 
 TASKS = ("2.2", "2.3")
 CELLS = {"task-2-2": "2.2", "task-2-3": "2.3"}
@@ -212,3 +214,21 @@ def test_bad_input_is_one_line_and_overwrites_nothing(arguments, message, tmp_pa
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert (tmp_path / "mine" / "gradebook.db").read_text() == "a semester"
+
+
+def test_task_that_measures_detectors_has_no_graded_cell(tmp_path, monkeypatch, capsys):
+    table = load_tasks(given={"5.1": False})
+    path = tmp_path / "tasks.toml"
+    path.write_text(
+        (ROOT / "solutions" / "tasks.toml").read_text().replace("seconds = 120\ngiven = true", "seconds = 120")
+    )
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "solutions" / "notebooks" / f"{NOTEBOOK}.py", tmp_path / "notebooks")
+    text = render_notebooks(tmp_path / "notebooks")[f"{NOTEBOOK}.ipynb"]
+    assert cell(nbformat.reads(text, as_version=4), "task-5-1").source == 'check("5.1")'
+    cells = nbformat.reads(graded_notebook(text, table), as_version=4).cells
+    ids = {one.metadata.nbgrader.grade_id for one in cells if "nbgrader" in one.metadata and one.cell_type == "code"}
+    assert ids == {"task-" + task.id.replace(".", "-") for task in table.graded} - {"task-5-1"}
+    monkeypatch.setattr("tools.nbgrader.load_tasks", lambda: table)
+    assert main(["nbgrader", str(tmp_path / "course"), "--task", "5.1"]) == 2
+    assert "nbgrader hands on no weights" in capsys.readouterr().err

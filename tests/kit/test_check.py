@@ -64,7 +64,7 @@ NO_TASK = {
     1.2: 'a task is named by text, as in check("2.3"), and not by 1.2',
     "2.5": "task 2.5 is given: there is nothing to check",
     "9.9": "no task '9.9'; the tasks are 1.1, 1.2, 2.1, 2.2, 2.3, 2.4, 3.1, 3.2, 4.1, 4.2; given, with nothing to "
-    "grade: 2.5",
+    "grade: 2.5, 5.1",
 }
 
 

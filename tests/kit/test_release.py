@@ -10,13 +10,13 @@ import zipfile
 import pytest
 
 from autograder.errors import KitError
-from autograder.tasks import FILES, ROOT
+from autograder.tasks import FILES, ROOT, load_tasks
 from tools import release
 from tools.cli import main
 
 VERSION = "fcos-course-kit 0\ncommit 0\n"
 # What is for staff; only a line inside a function of the grader may name it, for it is there on their machines alone.
-STAFF = ("autograder.oracle", "autograder.held_out", "autograder.measure")  # imported where they are needed alone
+STAFF = ("autograder.oracle", "autograder.held_out", "autograder.measure")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,20 @@ def any_tree(monkeypatch):
 
 def git(folder, *arguments):
     subprocess.run(["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
+
+
+def test_release_leaves_an_autograder_out_that_needs_held_out_images(tmp_path, any_tree, monkeypatch, capsys):
+    monkeypatch.setattr(release, "load_tasks", lambda: load_tasks(given={"5.1": False}))
+    monkeypatch.setattr(release, "student_files", lambda: {"a.py": b"pass"})
+    monkeypatch.setattr("tools.nbgrader.course_files", lambda table: {"b.py": b"pass"})
+    assert main(["release", "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        release.STUDENT_ZIP,
+        release.NBGRADER_ZIP,
+        "SHA256SUMS",
+        "VERSION",
+    }
+    assert "fcos-gradescope.zip needs held-out images: make it with kit gradescope --weights" in capsys.readouterr().out
 
 
 def test_release_twice_is_the_same_bytes(tmp_path, any_tree, capsys):
