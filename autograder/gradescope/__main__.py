@@ -66,7 +66,10 @@ def _grade(root: Path, path: Path, command: tuple[str, ...], settings: dict, sta
     done = False
     try:
         for line in child.stdout:
-            answer = json.loads(line)
+            try:
+                answer = json.loads(line)
+            except ValueError:  # half a line is the last one: the grader was ended while it wrote
+                continue
             if "error" in answer:
                 raise KitError(answer["error"])
             latest, done = answer["results"], answer.get("done", False)

@@ -185,6 +185,10 @@ def half():
 # What becomes of the grader after its first report -> what the other tests say.
 ENDS = {
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "too little memory"),
+    "killed while it writes": (
+        """os.write(1, b'{"results": {"total": 12, "ta'); os.kill(os.getpid(), signal.SIGKILL)""",
+        "too little memory",
+    ),
     "ended": ("sys.exit(3)", "the grader ended with code 3"),
     "hanging": ("time.sleep(600)", "not run: time is over"),
 }
@@ -201,7 +205,7 @@ def test_points_stay_when_the_grader_ends_early(how, half, tmp_path):
     assert {test["visibility"] for test in results["tests"]} == {"visible", "hidden"}
 
 
-@pytest.mark.parametrize("act", ["print(json.dumps({'error': 'the reference is missing'}))", "print('{', flush=True)"])
+@pytest.mark.parametrize("act", ["print(json.dumps({'error': 'the reference is missing'}))", "print('{}', flush=True)"])
 def test_broken_kit_gives_a_result_that_students_see(act, half, tmp_path):
     results = play(tmp_path, half, act)
     assert results["score"] == 0
