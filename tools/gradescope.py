@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autograder.errors import KitError
 from autograder.grade import require_no_images
+from autograder.gradescope.__main__ import SETTINGS
 from autograder.gradescope.grading import HELD_OUT
 from autograder.gradescope.results import VISIBILITIES
 from autograder.held_out import HeldOut, load_held_out
@@ -29,8 +30,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format knows no earlier time; a real o
 
 def configure(parser):
     """Add the command's arguments."""
-    default = ROOT / "dist" / "fcos-gradescope.zip"
-    parser.add_argument("--out", type=Path, default=default, metavar="FILE", help="zip to write (dist/…)")
+    default = ROOT / "dist" / "autograder.zip"  # another name than in a release, whose SHA256SUMS stay true
+    parser.add_argument("--out", type=Path, default=default, metavar="FILE", help="zip to write (dist/autograder.zip)")
     parser.add_argument("--minutes", type=int, default=10, metavar="N", help="time limit set in Gradescope (10)")
     parser.add_argument(
         "--hidden", choices=VISIBILITIES, default="after_published", help="when students see hidden tests' results"
@@ -61,7 +62,7 @@ def build_gradescope_zip(
     """Write the autograder zip; the same sources and settings give the same bytes.
 
     Args:
-        path: of the zip, replaced as a whole.
+        path: of the zip, replaced as a whole when this command has written it.
         minutes: time limit that is set in Gradescope; grading ends before.
         hidden: visibility of the results of hidden tests.
         index: address of one more index for pip; empty for none.
@@ -81,6 +82,8 @@ def build_gradescope_zip(
         raise KitError(f"{path}: not the name of a zip")
     if path != ROOT / "dist" / path.name and not path.parent.is_dir():
         raise KitError(f"{path}: the folder {path.parent} does not exist")
+    if path.exists() and not _is_ours(path):
+        raise KitError(f"{path}: exists, and is no autograder of the kit; name another file with --out")
     files = autograder_files(minutes, hidden, index, held_out)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -93,6 +96,14 @@ def build_gradescope_zip(
             archive.writestr(entry, files[name])
     partial.replace(path)
     return path
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return SETTINGS.name in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def autograder_files(
@@ -118,4 +129,4 @@ def autograder_files(
         settings["held_out"] = {"split": held_out.split, "images": len(images)}
         files |= {f"{HELD_OUT}/{name}": content for name, content in images.files(held_out.split).items()}
     settings = json.dumps(settings, indent=1) + "\n"
-    return files | {name: text.encode() for name, text in (scripts | {"gradescope.json": settings}).items()}
+    return files | {name: text.encode() for name, text in (scripts | {SETTINGS.name: settings}).items()}

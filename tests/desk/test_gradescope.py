@@ -1,5 +1,6 @@
 """The autograder zip, run in the layout of Gradescope's container under a temporary root."""
 
+import argparse
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from autograder.gradescope.results import results_json, write_results
 from autograder.held_out import HeldOut, described
 from autograder.tasks import FILES, ROOT, load_tasks
 from helpers.sample import make_sample
+from tools import gradescope, release
 from tools.cli import main
 from tools.gradescope import build_gradescope_zip
 
@@ -313,6 +315,29 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, tmp_path, 
     assert error.count("\n") == 1
     assert [path.name for path in Path(tmp_path).iterdir()] == ["kept.txt"]
     assert (tmp_path / "kept.txt").read_text() == "mine"
+
+
+def test_only_an_autograder_of_the_kit_is_overwritten(tmp_path, capsys):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("thesis.tex", "years of work")
+    for content in (path.read_bytes(), b"no zip at all"):
+        path.write_bytes(content)
+        assert main(["gradescope", "--out", str(path)]) == 2
+        assert "a.zip: exists, and is no autograder of the kit" in capsys.readouterr().err
+        assert path.read_bytes() == content
+    path.unlink()
+    for minutes in ("10", "20"):
+        assert main(["gradescope", "--out", str(path), "--minutes", minutes]) == 0
+    with zipfile.ZipFile(path) as archive:
+        assert json.loads(archive.read("gradescope.json"))["minutes"] == 20
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_default_name_is_none_of_a_release():
+    parser = argparse.ArgumentParser()
+    gradescope.configure(parser)
+    assert parser.parse_args([]).out.name not in (release.STUDENT_ZIP, release.NBGRADER_ZIP, release.GRADESCOPE_ZIP)
 
 
 def test_held_out_images_in_the_zip_are_what_detectors_are_measured_on(tmp_path):
