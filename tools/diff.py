@@ -25,6 +25,9 @@ def run(args) -> int:
     if args.json and args.json.exists():
         raise KitError(f"{args.json}: exists; move it away, or name another file with --json")
     old, new = load_class(args.old), load_class(args.new)
+    for results in (old, new):
+        if results.incomplete:
+            print(one_line(f"warning: {results.folder} is not the whole class: {results.incomplete}"))
     changes, circumstances = compare_classes(old, new), what_changed(old, new)
     for line in circumstances:
         print(one_line(f"everybody: {line}"))

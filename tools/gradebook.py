@@ -21,6 +21,7 @@ def configure(parser):
     parser.add_argument("--times", type=Path, metavar="CSV", help="when each was handed in: submission, submitted")
     parser.add_argument("--groups", type=Path, metavar="CSV", help="who worked together: submission, student")
     parser.add_argument("--metadata", type=Path, metavar="FILE", help="Gradescope's, for groups and times")
+    parser.add_argument("--partial", action="store_true", help="go on without the results that are missing")
     platform = parser.add_mutually_exclusive_group()
     platform.add_argument("--canvas", type=Path, metavar="CSV", help="gradebook that Canvas exported, to fill")
     platform.add_argument("--moodle", type=Path, metavar="CSV", help="grading worksheet that Moodle exported, to fill")
@@ -41,7 +42,10 @@ def run(args) -> int:
     if args.out and not out.parent.is_dir():
         raise KitError(f"{out}: the folder {out.parent} does not exist")
     rules, people = load_rules(args.rules), load_people(args.groups, args.times, args.metadata)
-    book = make_gradebook(load_class(args.results), rules, people)
+    results = load_class(args.results)
+    if results.incomplete and not args.partial:
+        raise KitError(f"{args.results}: {results.incomplete}; for the grades that are there, add --partial")
+    book = make_gradebook(results, rules, people)
     if export is None:
         write_whole(out, gradebook_csv(book))
     else:

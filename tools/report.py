@@ -34,6 +34,8 @@ def run(args) -> int:
     notes = tuple(f"{student}: handed in anew since it was graded; the code is not shown" for student in stale)
     page = class_page(results, args.title, sources, links, notes)
     write_whole(out, page)
+    if results.incomplete:
+        print(one_line(f"warning: not the whole class: {results.incomplete}"))
     for note in notes:
         print(one_line(f"note: {note}"))
     print(f"{out}: {len(results.students)} students, {len(page.encode()) / 2**20:.1f} MiB")

@@ -48,8 +48,6 @@ def class_notes(results: ClassResults) -> list[str]:
     """Return what concerns the class: what has no results, ids in doubt, and isolation that could be stronger."""
     summary = results.summary
     lines = [f"{one['id']}: not graded ({one['reason']})" for one in summary.get("not_graded", [])]
-    if summary and not summary.get("complete", True):
-        lines.append(f"only {summary.get('graded')} of {summary.get('submissions')} submissions have results")
     lines += summary.get("notes", [])
     warnings = defaultdict(int)
     for one in results.students:

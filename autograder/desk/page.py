@@ -64,6 +64,7 @@ def class_page(
         compared=len(sources or {}),
         pairs=[(pair, excerpts(pair, sources)) for pair in pairs],
         place_of={one["id"]: index for index, one in enumerate(results.students)},
+        incomplete=results.incomplete,
         notes=[*class_notes(results), *notes],
         differences={student: differences(files) for student, files in (sources or {}).items()},
         pages=pages or {},

@@ -1,5 +1,4 @@
-"""Reads the results of a class from disk, and refuses what is not whole: a page or a grade from half a class is worse
-than none."""
+"""Reads the results of a class from disk, refuses files that are not whole, and says when the class is not."""
 
 import itertools
 import json
@@ -24,12 +23,14 @@ class ClassResults:
             "submission_sha256", "members" and "file", the name of its file without the suffix.
         summary: what `summary.json` beside them says about files that were not graded; empty without one.
         pictures: held-out images that detectors were measured on, a few, with their truth; none where none were.
+        incomplete: why these may not be the results of the whole class, and the remedy; empty when they are.
     """
 
     folder: Path
     students: list[dict]
     summary: dict = field(default_factory=dict)
     pictures: list[dict] = field(default_factory=list)
+    incomplete: str = ""
 
     @property
     def tasks(self) -> list[dict]:
@@ -52,8 +53,8 @@ def load_class(path: Path) -> ClassResults:
         The results; at least one student's.
 
     Raises:
-        KitError: no such folder, no results in it, one half written, one of them broken or two of the same student, or
-            results that cannot be compared because they were graded with different tables of tasks or options.
+        KitError: no such folder, no results in it, one of them broken or two of the same student, or results that
+            cannot be compared because they were graded with different tables of tasks or options.
     """
     if not path.is_dir():
         raise KitError(f"{path}: no such folder; name the one that kit grade-class wrote")
@@ -61,10 +62,6 @@ def load_class(path: Path) -> ClassResults:
     beside = folder.parent if folder.name == "results" else folder
     others = {beside / "summary.json", beside / PICTURES}
     files = sorted(file for file in folder.glob("*.json") if file not in others and not file.name.startswith("."))
-    if any(folder.glob(".*.part")):
-        raise KitError(
-            f"{folder}: a run was stopped while it wrote there, or is at work; go on with: kit grade-class --resume"
-        )
     if not files:
         raise KitError(f"{path}: holds no results; write some with: kit grade-class FOLDER --out {path}")
     students = sorted((load_student(file) for file in files), key=lambda one: (one["id"].casefold(), one["id"]))
@@ -77,11 +74,42 @@ def load_class(path: Path) -> ClassResults:
                 f"{folder}: {one['file']}.json was graded with another table of tasks or other options than "
                 f"{first['file']}.json; grade the class again into a new folder"
             )
-    pictures = _load_other(beside / PICTURES)
+    pictures, summary = _load_other(beside / PICTURES), _load_other(beside / "summary.json")
     same = first["held_out"] is not None and first["held_out"].get("sha256") == pictures.get("sha256")
-    return ClassResults(
-        path, students, _load_other(beside / "summary.json"), pictures.get("pictures", []) if same else []
-    )
+    incomplete = _why_incomplete(beside, folder, len(students), summary)
+    return ClassResults(path, students, summary, pictures.get("pictures", []) if same else [], incomplete)
+
+
+def _why_incomplete(beside: Path, folder: Path, found: int, summary: dict) -> str:
+    go_on = f"go on with: kit grade-class CLASS --out {beside} --resume"
+    if _is_locked(beside / ".lock"):
+        return "a run is writing there; wait until it ends"
+    if any(folder.glob(".*.part")):
+        return f"a run was stopped while it wrote there; {go_on}"
+    if not summary:
+        return f"there is no summary.json, so a run was stopped; {go_on}"
+    if not summary.get("complete", True):
+        return f"only {summary.get('graded')} of {summary.get('submissions')} submissions have results; {go_on}"
+    if summary.get("graded") != found:
+        counts = f"summary.json counts {summary.get('graded')} results and {found} are there"
+        return f"{counts}; {go_on}, and move away those of submissions that are gone"
+    return ""
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a run holds the lock of `autograder.batch.ResultStore`."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where nothing is graded but one's own
+        return False
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no run was ever there
+        return False
+    return False
 
 
 def load_student(path: Path) -> dict:

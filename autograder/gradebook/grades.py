@@ -88,9 +88,8 @@ def make_gradebook(results: ClassResults, rules: Rules, people: People) -> Grade
                 book.notes.append(f"{student}: in {other.submission} and in {grade.submission}, with the same grade")
     for student in book.conflicts:
         del book.grades[student]
-    if not results.summary.get("complete", True):
-        counts = f"{results.summary.get('graded')} of {results.summary.get('submissions')}"
-        book.notes.append(f"only {counts} submissions have results; go on with kit grade-class --resume")
+    if results.incomplete:
+        book.notes.append(f"not the whole class: {results.incomplete}")
     for one in results.summary.get("not_graded", []):
         book.notes.append(f"{one['id']}: handed in, not graded ({one['reason']})")
     return book

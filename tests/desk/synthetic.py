@@ -64,10 +64,12 @@ def student(name: str, level: float = 1.0, run: int = 0, messages=MESSAGES, **ot
 
 
 def write_results(folder: Path, students: list[dict]) -> Path:
-    """Write result files as `kit grade-class --out folder` does; returns `folder`."""
+    """Write result files and a summary as `kit grade-class --out folder` does; returns `folder`."""
     (folder / "results").mkdir(parents=True)
     for index, one in enumerate(students):
         (folder / "results" / f"{index:03}.json").write_text(json.dumps(one), encoding="utf-8")
+    summary = {"complete": True, "submissions": len(students), "graded": len(students)}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return folder
 
 

@@ -234,6 +234,7 @@ def test_no_student_is_made_of_a_name_and_nobody_without_an_id_gets_points(tmp_p
 
 @pytest.mark.parametrize("change", [{"id": ""}, {"id": " "}, {"members": ["ann", ""]}, {"members": "ann"}])
 def test_results_of_nobody_are_refused(change, desk, capsys):
+    (desk / "out" / "results" / "000.json").rename(desk / "out" / "results" / "nobody.json")
     (desk / "out" / "results" / "nobody.json").write_text(json.dumps(student("x") | change))
     assert kit("out --out grades.csv") == 2
     assert "nobody.json: not a result of kit grade-class (its" in capsys.readouterr().err
@@ -261,9 +262,11 @@ def test_gradebook_of_half_a_class_says_so(desk, capsys):
     reason = {"id": "s7", "reason": "the grader ended"}
     summary = {"complete": False, "graded": 4, "submissions": 6, "not_graded": [reason]}
     (desk / "out" / "summary.json").write_text(json.dumps(summary))
-    assert kit("out --out grades.csv") == 0
+    assert kit("out --out grades.csv") == 2
+    assert not (desk / "grades.csv").exists()
+    assert kit("out --out grades.csv --partial") == 0
     said = capsys.readouterr().out
-    assert "note: only 4 of 6 submissions have results" in said
+    assert "note: not the whole class: only 4 of 6 submissions have results; go on with: kit grade-class" in said
     assert "note: s7: handed in, not graded (the grader ended)" in said
 
 

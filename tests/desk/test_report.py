@@ -2,10 +2,12 @@
 
 import json
 import re
+from contextlib import contextmanager
 
 import pytest
-from synthetic import EVIL_NAME, FORMULA, big_class, student, write_results
+from synthetic import EVIL_NAME, FORMULA, TABLE, big_class, student, write_results
 
+from autograder.batch import Options, ResultStore
 from autograder.desk.attention import attention
 from autograder.desk.figures import failures, histogram, task_figures
 from autograder.desk.results import load_class
@@ -212,16 +214,66 @@ def test_broken_results_are_refused_in_one_line_and_nothing_is_written(name, tmp
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("command", ["report", "gradebook --out x.csv"])
-def test_results_that_are_being_written_are_not_read(command, tmp_path, monkeypatch, capsys):
+@contextmanager
+def half_written(out):
+    (out / "results" / ".c.json.part").write_text('{"id": "c"')
+    yield
+
+
+@contextmanager
+def without_summary(out):
+    (out / "summary.json").unlink()
+    yield
+
+
+@contextmanager
+def not_complete(out):
+    (out / "summary.json").write_text('{"complete": false, "graded": 1, "submissions": 3}')
+    yield
+
+
+@contextmanager
+def one_more(out):
+    (out / "results" / "c.json").write_text(json.dumps(student("c")))
+    yield
+
+
+@contextmanager
+def at_work(out):
+    with ResultStore(out, TABLE, Options()).opened(resume=True):
+        yield
+
+
+# What may have become of a class -> what is said about it.
+INCOMPLETE = {
+    half_written: "a run was stopped while it wrote there; go on with: kit grade-class CLASS --out out --resume",
+    without_summary: "there is no summary.json, so a run was stopped; go on with: kit grade-class CLASS --out out",
+    not_complete: "only 1 of 3 submissions have results; go on with: kit grade-class CLASS --out out --resume",
+    one_more: "summary.json counts 1 results and 2 are there; go on with: kit grade-class CLASS --out out --resume",
+    at_work: "a run is writing there; wait until it ends",
+}
+
+
+@pytest.mark.parametrize("state", INCOMPLETE)
+def test_class_that_is_not_whole_gives_no_grades_and_a_page_that_says_so(state, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write_results(tmp_path / "out", [student("b")])
-    (tmp_path / "out" / "results" / ".c.json.part").write_text('{"id": "c"')
-    name, *options = command.split()
-    assert main([name, "out", *options]) == 2
-    message = capsys.readouterr().err
-    assert "kit grade-class --resume" in message
-    assert message.count("\n") == 1
+    out, reason = write_results(tmp_path / "out", [student("b")]), INCOMPLETE[state]
+    assert main(["report", "out"]) == 0
+    assert "Not the whole class" not in (out / "report.html").read_text()
+    assert "warning" not in capsys.readouterr().out
+    with state(out):
+        assert main(["gradebook", "out", "--out", "x.csv"]) == 2
+        refusal = capsys.readouterr().err
+        assert reason in refusal
+        assert refusal.endswith("; for the grades that are there, add --partial\n")
+        assert not (tmp_path / "x.csv").exists()
+        assert main(["report", "out"]) == 0
+        assert f"warning: not the whole class: {reason}" in capsys.readouterr().out
+        assert f"Not the whole class:</b> {reason}" in (out / "report.html").read_text()
+        assert main(["diff", "out", "out"]) == 0
+        assert f"warning: out is not the whole class: {reason}" in capsys.readouterr().out
+        assert main(["gradebook", "out", "--out", "x.csv", "--partial"]) == 0
+        assert f"note: not the whole class: {reason}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
