@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.errors import KitError
-from autograder.tasks import FILES, ROOT
+from autograder.tasks import FILES, ROOT, load_tasks
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -101,10 +101,11 @@ def grade_class(folder: Path) -> list[dict]:
     from autograder.sandbox import Worker
 
     shutil.rmtree(folder, ignore_errors=True)
-    graded = []
+    table, graded = load_tasks(), []
+    tasks = {task.id for task in table.graded if not task.measures}  # a demo keeps no images back
     with Worker() as worker:
         for name, (story, path) in tqdm(_lay_out_class(folder).items(), desc="grading", unit="submission"):
-            results = grade(path, worker=worker)
+            results = grade(path, table, tasks, worker=worker)
             (folder / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
             (folder / f"{name}.html").write_text(results_page(results, title=name), encoding="utf-8")
             graded.append({"name": name, "story": story, "results": results})

@@ -1,4 +1,4 @@
-"""The options that measure trained detectors, the same for `kit grade` and `kit grade-class`."""
+"""The options that measure trained detectors, the same for `kit grade`, `kit grade-class` and `kit gradescope`."""
 
 import os
 from pathlib import Path
@@ -8,18 +8,18 @@ from autograder.held_out import HeldOut, load_held_out
 from autograder.tasks import ROOT
 
 
-def add_arguments(parser) -> None:
-    """Add the options."""
+def add_arguments(parser, images: int = HeldOut.images) -> None:
+    """Add the options; `images` are used when none are named."""
     group = parser.add_argument_group("trained detectors")
     group.add_argument("--weights", action="store_true", help="measure the mAP of fcos_detector.pt on held-out images")
     group.add_argument(
         "--held-out", type=Path, metavar="FOLDER", help="holds VOCdevkit/; by default FCOS_VOC_ROOT, or data/voc2007"
     )
     group.add_argument("--split", metavar="NAME", help="list of images in it (val)")
-    group.add_argument("--images", type=int, metavar="N", help="so many of them, spread evenly over the list (300)")
+    group.add_argument("--images", type=int, metavar="N", help=f"so many, spread evenly over the list ({images})")
 
 
-def held_out_images(args) -> HeldOut | None:
+def held_out_images(args, images: int = HeldOut.images) -> HeldOut | None:
     """Return which images to measure on, None when nothing is to be measured.
 
     Raises:
@@ -32,9 +32,6 @@ def held_out_images(args) -> HeldOut | None:
     if args.images is not None and args.images < 1:
         raise KitError(f"--images {args.images}: at least 1")
     root = args.held_out or os.environ.get("FCOS_VOC_ROOT") or ROOT / "data" / "voc2007"
-    chosen = {"split": args.split, "images": args.images}
-    held_out = HeldOut(
-        str(Path(root).resolve()), **{name: value for name, value in chosen.items() if value is not None}
-    )
+    held_out = HeldOut(str(Path(root).resolve()), args.split or HeldOut.split, args.images or images)
     load_held_out(held_out)
     return held_out

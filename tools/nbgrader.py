@@ -13,6 +13,7 @@ from tools.notebooks import ANSWER_PROMPT, grade_id
 
 ASSIGNMENT = "fcos"
 CONFIG = ROOT / "tools" / "templates" / "nbgrader_config.py"
+_NO_WEIGHTS = "nbgrader hands on no weights; grade it with kit grade-class --weights"
 _CHECK = re.compile(r'check\("[\w.]+"\)')
 # nbgrader gives full marks to a graded cell whose last value is no number, a card for example. Where students run this
 # cell, and where somebody autogrades without the kit, it is worth no more than the public tests.
@@ -36,10 +37,13 @@ def run(args) -> int:
         if table[task_id].given:
             raise KitError(f"task {task_id} is given: there is nothing to grade")
         if table[task_id].measures:
-            raise KitError(f"task {task_id}: nbgrader hands on no weights; grade it with kit grade-class --weights")
+            raise KitError(f"task {task_id}: {_NO_WEIGHTS}")
     files = course_files(table, set(args.task) if args.task else None)
     write_course(args.course, files)
     print(f"wrote {args.course}: {len(files)} files; go on there with: nbgrader generate_assignment {ASSIGNMENT}")
+    for task in table.graded:
+        if task.measures and not args.task:
+            print(f"task {task.id} ({task.points} points) has no graded cell: {_NO_WEIGHTS}")
     return 0
 
 

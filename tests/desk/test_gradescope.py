@@ -389,6 +389,14 @@ class FCOS(nn.Module):
     assert not any(path.stem in shown for path in (voc / "VOCdevkit").rglob("*.jpg"))  # nothing about an image
 
 
+def test_few_images_are_taken_unless_more_are_named(autograder_zip, tmp_path, monkeypatch):
+    voc, seen = make_sample(tmp_path / "voc", train=1, val=2), []
+    monkeypatch.setattr(gradescope, "build_gradescope_zip", lambda *given: seen.append(given[-1]) or autograder_zip)
+    for options in ([], ["--images", "300"]):
+        assert main(["gradescope", "--weights", "--held-out", str(voc), *options]) == 0
+    assert seen == [HeldOut(str(voc), "val", 100), HeldOut(str(voc), "val", 300)]
+
+
 def test_zip_without_the_images_that_a_task_needs_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tools.gradescope.load_tasks", lambda: load_tasks(given={"5.1": False}))
     assert main(["gradescope", "--out", str(tmp_path / "x.zip")]) == 2

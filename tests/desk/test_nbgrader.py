@@ -232,3 +232,7 @@ def test_task_that_measures_detectors_has_no_graded_cell(tmp_path, monkeypatch, 
     monkeypatch.setattr("tools.nbgrader.load_tasks", lambda: table)
     assert main(["nbgrader", str(tmp_path / "course"), "--task", "5.1"]) == 2
     assert "nbgrader hands on no weights" in capsys.readouterr().err
+    monkeypatch.setattr("tools.nbgrader.course_files", lambda table, tasks: {"a.txt": b"a"})
+    assert main(["nbgrader", str(tmp_path / "course")]) == 0
+    said = f"task 5.1 ({table['5.1'].points} points) has no graded cell: nbgrader hands on no weights; grade it with"
+    assert said in capsys.readouterr().out

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from autograder.errors import KitError
+from autograder.grade import refused_results, require_no_images
 from autograder.tasks import FILES, ROOT, load_tasks
 from helpers.sample import make_sample
 from tools import demo
@@ -42,6 +43,18 @@ def test_demo_page_shows_class_curve_detections_and_ap(tmp_path):
     assert page == demo._page([{"name": "a", "story": "s", "results": results}], recipe, pictures, figures, 5)
     assert "<script>" not in page
     json.dumps(figures, allow_nan=False)
+
+
+def test_demo_leaves_a_task_out_that_needs_held_out_images(tmp_path, monkeypatch):
+    def quick(path, table, tasks, worker):
+        require_no_images(table, tasks)  # as grading does
+        return refused_results("graded by a stand-in", table, tasks)
+
+    monkeypatch.setattr("autograder.grade.grade", quick)
+    monkeypatch.setattr(demo, "load_tasks", lambda: load_tasks(given={"5.1": False}))
+    graded = demo.grade_class(tmp_path / "class")
+    assert [task["id"] for task in graded[0]["results"]["tasks"]] == [task.id for task in load_tasks().graded]
+    assert len(graded) == 7
 
 
 def test_demo_names_a_wrong_data_folder(tmp_path, monkeypatch):
