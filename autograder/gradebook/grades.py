@@ -63,7 +63,7 @@ def make_gradebook(results: ClassResults, rules: Rules, people: People) -> Grade
     """Work out all grades.
 
     Raises:
-        KitError: an override or a group names somebody or something that is not in the results, or lateness costs
+        KitError: an override or an extension names somebody or something that is not in the results, or lateness costs
             points and no time is known.
     """
     book = Gradebook(_decimal(results.max_total))
@@ -77,6 +77,8 @@ def make_gradebook(results: ClassResults, rules: Rules, people: People) -> Grade
     for one in results.students:
         for student in people.of(one):
             grade = _grade(one, student, rules, people, book.notes)
+            if one["seed"] is None:
+                book.notes.append(f"{student}: {figure(grade.points)} points, {grade.remarks[0]}")
             other = book.grades.get(student)
             if other is None:
                 book.grades[student] = grade
@@ -88,6 +90,8 @@ def make_gradebook(results: ClassResults, rules: Rules, people: People) -> Grade
                 book.notes.append(f"{student}: in {other.submission} and in {grade.submission}, with the same grade")
     for student in book.conflicts:
         del book.grades[student]
+    if rules.late is not None:
+        book.notes += _without_time(results, people)
     if results.incomplete:
         book.notes.append(f"not the whole class: {results.incomplete}")
     for one in results.summary.get("not_graded", []):
@@ -98,9 +102,10 @@ def make_gradebook(results: ClassResults, rules: Rules, people: People) -> Grade
 def _check(results: ClassResults, rules: Rules, people: People) -> None:
     students = {student for one in results.students for student in people.of(one)}
     tasks = {task["id"] for task in results.tasks}
+    for what, named in (("extension", rules.extensions), ("override", rules.overrides)):
+        if unknown := sorted(named.keys() - students):
+            raise KitError(f"{what} of {unknown[0]!r}: no such student in {results.folder}; correct or remove it")
     for student, overrides in rules.overrides.items():
-        if student not in students:
-            raise KitError(f"override of {student!r}: no such student in {results.folder}")
         for one in overrides:
             if one.task is not None and one.task not in tasks:
                 raise KitError(
@@ -145,6 +150,15 @@ def _penalize(grade: Grade, one: dict, rules: Rules, people: People) -> None:
         return
     grade.days = rules.late.days(submitted, rules.extensions.get(grade.student, rules.late.due))
     grade.percent = rules.late.percent(grade.days)
+
+
+def _without_time(results: ClassResults, people: People) -> list[str]:
+    names = [
+        f"{one['id']} (marked late)" if one["late"] else one["id"]
+        for one in results.students
+        if one["id"] not in people.submitted
+    ]
+    return [f"no time of submission, so no late penalty: {', '.join(names)}"] if names else []
 
 
 def _compare(override: Override, now: Decimal, what: str, notes: list[str]) -> None:

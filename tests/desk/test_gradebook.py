@@ -167,6 +167,20 @@ def test_late_penalty_follows_from_the_time_of_submission(submitted, desk):
     assert rows["s5"]["remarks"] == "no time of submission: no late penalty"
 
 
+def test_who_escapes_a_penalty_and_who_gets_nothing_is_told_also_when_an_export_is_filled(desk, capsys):
+    for name, change in (("001", {"late": True}), ("002", {"seed": None, "notes": ["s3.zip: not an archive"]})):
+        path = desk / "out" / "results" / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    (desk / "times.csv").write_text(f"submission,submitted\ns1,{DUE}\ns3,{DUE}\n")
+    for options in ("--out own.csv", "--canvas canvas.csv --column FCOS --out filled.csv"):
+        assert kit(f"out --rules rules.toml --times times.csv {options}") == 0
+        said = capsys.readouterr().out
+        assert "note: no time of submission, so no late penalty: s2 (marked late), s5\n" in said
+        assert f"note: s3: {total(desk, 's3')} points, could not be taken in: s3.zip: not an archive\n" in said
+    assert kit("out --out free.csv") == 0
+    assert "no time of submission" not in capsys.readouterr().out
+
+
 def test_extension_moves_the_due_time_of_one_student(desk):
     (desk / "times.csv").write_text(f"submission,submitted\ns1,2026-03-03 12:00:00 -0500\ns2,{DUE}\n")
     more = '[[extension]]\nstudent = "s1"\ndue = 2026-03-03T12:00:00-05:00\n'
@@ -312,6 +326,7 @@ FILES = {
     "typo.toml": RULES + "percent_per_hour = 1\n",
     "text.toml": RULES.replace("= 10\nmax", '= "10"\nmax'),
     "stranger.toml": '[[override]]\nstudent = "s77"\npoints = 3\n',
+    "extension.toml": RULES + '[[extension]]\nstudent = "S1"\ndue = 2026-03-03T12:00:00-05:00\n',
     "task.toml": '[[override]]\nstudent = "s1"\npoints = 3\ntask = "9.9"\n',
     "twice.toml": '[[override]]\nstudent = "s1"\npoints = 3\n' * 2,
     "negative.toml": '[[override]]\nstudent = "s1"\npoints = -3\n',
@@ -340,6 +355,7 @@ BAD = {
     "out --out x.csv --rules text.toml --times times.csv": "a number is needed",
     "out --out x.csv --rules rules.toml": "needs the times of the submissions",
     "out --out x.csv --rules stranger.toml": "override of 's77': no such student",
+    "out --out x.csv --rules extension.toml --times times.csv": "extension of 'S1': no such student in out",
     "out --out x.csv --rules task.toml": "no task '9.9'",
     "out --out x.csv --rules twice.toml": "two overrides of the grade for student 's1'",
     "out --out x.csv --rules negative.toml": "points = -3: at least 0",
