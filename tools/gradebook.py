@@ -81,3 +81,5 @@ def _print_filled(filled: Filled) -> None:
     ):
         if students:
             print(one_line(f"{what}: {', '.join(students)}"))
+    for note in filled.notes:
+        print(one_line(f"note: {note}"))

@@ -15,6 +15,12 @@ from autograder.gradebook.sheet import Cell, Sheet
 _CANVAS_IDS = ("SIS User ID", "ID", "SIS Login ID", "Integration ID")
 _EXCUSED = "EX"  # Canvas: the assignment does not count for this student
 _MOODLE_IDS = ("ID number", "Identifier", "Username", "Email address")
+_MOODLE_OTHER = re.compile(  # columns that are no points, though they may hold numbers or nothing
+    rf"{'|'.join(_MOODLE_IDS)}|.*\((Percentage|Letter|Feedback|submission|grade)\)|Last (modified|downloaded).*"
+    r"|Maximum Grade|Grade can be changed|Feedback.*|(First|Last|Full) name|Surname|Institution|Department"
+    r"|Status|Groups?",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -30,6 +36,7 @@ class Filled:
         locked: students who are excused, or whose grade the platform does not let change; their cells stay.
         not_in_gradebook: students with a grade and no row.
         not_in_results: students with a row and no grade, as the export names them; their cells stay.
+        notes: what could not be checked, one line each.
     """
 
     column: str
@@ -40,6 +47,7 @@ class Filled:
     locked: list[str] = field(default_factory=list)
     not_in_gradebook: list[str] = field(default_factory=list)
     not_in_results: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def fill_canvas(sheet: Sheet, book: Gradebook, column: str | None, by: str | None = None, scale=False) -> Filled:
@@ -69,7 +77,7 @@ def fill_canvas(sheet: Sheet, book: Gradebook, column: str | None, by: str | Non
     factor = _factor(sheet, book, most, scale)
     rows = [row for row in sheet.rows[start + 1 :] if sheet.value(row, 0) not in ("Student, Test", "Test Student")]
     ids = {title: [sheet.value(row, sheet.column(title)) for row in rows] for title in _present(sheet, _CANVAS_IDS, by)}
-    return _fill(sheet, book, rows, ids, index, [factor] * len(rows))
+    return _fill(sheet, book, rows, ids, index, [factor] * len(rows), [cell.value for cell in sheet.rows[start]])
 
 
 def fill_moodle(sheet: Sheet, book: Gradebook, column: str | None, by: str | None = None, scale=False) -> Filled:
@@ -79,19 +87,28 @@ def fill_moodle(sheet: Sheet, book: Gradebook, column: str | None, by: str | Non
     "Grade can be changed: No" is left alone. Participants' numbers are matched with or without the word "Participant".
     """
     index = sheet.column(column or "Grade")
-    rows, factors = sheet.rows, []
+    if _MOODLE_OTHER.fullmatch(sheet.header[index]):
+        raise KitError(f"{sheet.path}: column {sheet.header[index]!r} holds no points; name another with --column")
+    rows, factors, unknown = sheet.rows, [], 0
     maximum = sheet.header.index("Maximum Grade") if "Maximum Grade" in sheet.header else None
     if maximum is None and scale:
         raise KitError(f"{sheet.path}: no column 'Maximum Grade' to scale to; leave out --scale")
     for row in rows:
         most = None if maximum is None else _number(sheet.value(row, maximum))
+        if most is None and scale:
+            raise KitError(f"{sheet.path}: a row of {sheet.header[maximum]!r} holds no number to scale to")
+        unknown += most is None
         factors.append(Decimal(1) if most is None else _factor(sheet, book, most, scale))
     ids = {}
     for title in _present(sheet, _MOODLE_IDS, by):
         values = [sheet.value(row, sheet.column(title)) for row in rows]
         ids[title] = [re.sub(r"^\D+ (?=\d+$)", "", value) for value in values] if title == "Identifier" else values
-    comma = maximum is not None and any("," in sheet.value(row, maximum) for row in rows)
-    return _fill(sheet, book, rows, ids, index, factors, comma)
+    numbers = [] if maximum is None else [sheet.value(row, maximum) for row in rows]
+    result = _fill(sheet, book, rows, ids, index, factors, numbers)
+    if unknown:
+        most = figure(book.max_total)
+        result.notes.append(f"{unknown} rows do not tell their maximum grade; see that it is {most}, as in the results")
+    return result
 
 
 def _canvas_column(sheet: Sheet, wanted: str | None) -> int:
@@ -133,8 +150,12 @@ def _fill(
     ids: dict[str, list[str]],
     index: int,
     factors: list[Decimal],
-    comma: bool = False,
+    numbers: list[str],
 ) -> Filled:
+    """Fill the column `index`; `numbers` and the grades that are there show how the platform writes a fraction."""
+    comma = any(
+        re.fullmatch(r"-?\d+,\d+", text.strip()) for text in [*numbers, *(sheet.value(row, index) for row in rows)]
+    )
     for row in rows:
         if (old := sheet.value(row, index)) not in ("", "-", _EXCUSED) and _number(old) is None:
             raise KitError(f"{sheet.path}: column {sheet.header[index]!r} holds {old!r}; it is not a column of grades")

@@ -143,6 +143,55 @@ def test_points_are_scaled_only_on_request(desk, capsys):
     assert '1",40,40,1,50' in (desk / "filled.csv").read_text()
 
 
+# What of an export tells that fractions are written with a comma: a change to the export that is read below.
+COMMAS = {
+    "the maximum": ("100.00", "100,00"),
+    "another maximum": ("40.00", "40,00"),
+    "a grade": ("80.00", "80,00"),
+}
+
+
+@pytest.mark.parametrize("name", COMMAS)
+def test_canvas_with_decimal_commas_gets_decimal_commas(name, desk, capsys):
+    (desk / "rules.toml").write_text('[[override]]\nstudent = "s1"\npoints = 87.5\n')
+    text = CANVAS.replace(",", ";").replace("Ångström; ", "Ångström, ").replace(*COMMAS[name])
+    (desk / "canvas.csv").write_bytes(text.encode())
+    assert kit("out --canvas canvas.csv --column FCOS --rules rules.toml --out filled.csv") == 0
+    before, after = text.splitlines(), (desk / "filled.csv").read_text().splitlines()
+    assert after[3] == before[3].replace(";40;;1;50", ";40;87,5;1;50")
+
+
+def test_maximum_that_moodle_does_not_tell_is_noted_and_never_scaled_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_results(tmp_path / "out", [student("101")])
+    (tmp_path / "one.csv").write_text("ID number,Assignment: FCOS (Real)\n101,-\n")
+    (tmp_path / "two.csv").write_text('Identifier,Grade,Maximum Grade\nParticipant 101,"7,5",-\n')
+    note = "note: 1 rows do not tell their maximum grade; see that it is 100, as in the results\n"
+    assert main(["gradebook", "out", "--moodle", "one.csv", "--column", "Assignment: FCOS (Real)"]) == 0
+    assert note in capsys.readouterr().out
+    assert (tmp_path / "out" / "moodle.csv").read_text().endswith("101,100\n")
+    assert kit("out --moodle two.csv --out two-filled.csv") == 0
+    assert note in capsys.readouterr().out
+    assert kit("out --moodle two.csv --scale --out three.csv") == 2
+    assert "'Maximum Grade' holds no number to scale to" in capsys.readouterr().err
+
+
+# Titles of columns that are no points; in the export below all of them hold nothing, or a number.
+NO_POINTS = ["ID number", "FCOS (Percentage)", "FCOS (Letter)", "Last modified (grade)", "Maximum Grade"]
+NO_POINTS += ["Last downloaded from this course", "Feedback comments", "Email address", "Status"]
+
+
+@pytest.mark.parametrize("column", NO_POINTS)
+def test_column_of_moodle_that_holds_no_points_is_never_filled(column, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_results(tmp_path / "out", [student("101")])
+    numbers = {"ID number": "101", "Last downloaded from this course": "1772000000", "Maximum Grade": "100"}
+    cells = [numbers.get(title, "") for title in NO_POINTS]
+    (tmp_path / "moodle.csv").write_text(f"{','.join(NO_POINTS)}\n{','.join(cells)}\n")
+    assert main(["gradebook", "out", "--moodle", "moodle.csv", "--column", column]) == 2
+    assert f"column {column!r} holds no points" in capsys.readouterr().err
+
+
 def test_moodle_gets_grades_in_its_own_notation_and_keeps_every_other_byte(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_results(tmp_path / "out", [student("101", total=87.5), student("102"), student("103")])
