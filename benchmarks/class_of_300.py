@@ -13,7 +13,9 @@ it likes. Both sides grade the same ones, one side after the other. What each si
                 every submission, a fork with limits for every probe, all graded tests, results as files
     nbgrader    one `nbgrader autograde`, stock configuration: two conversions of the notebook, a new kernel for every
                 submission, all the same graded tests with the same inputs, called in that kernel (see `in_kernel.py`),
-                points in gradebook.db; nbgrader has no parallel grading, but torch may use both cores
+                points in gradebook.db; nbgrader has no parallel grading, but torch may use both cores. On a machine
+                that does something else, torch's two threads wait for each other, and this takes many times as
+                long: measure on a quiet one, or give torch one thread with OMP_NUM_THREADS=1
       cells     the notebook holds the ten graded cells and nothing else: the least that nbgrader can be asked to do
       notebook  the assignment's own notebook, which nbgrader runs from top to bottom: pictures, quick training (150
                 iterations), evaluation; this is what a course that collects this notebook waits for
@@ -27,6 +29,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,6 +258,14 @@ def main():
     parser.add_argument("--place", type=Path, default=ROOT / "build" / "class-of-300", metavar="DIR")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the step's command ends as well
+    try:
+        measure(args)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
+
+
+def measure(args):
     place = args.place.resolve()
     students, steps = prepare(place, args), Steps(place / "steps.json")
     grade_whole_class(place, steps, args)

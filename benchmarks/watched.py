@@ -33,7 +33,11 @@ def run_watched(command, every=0.2, peaks=None, on_tick=lambda seconds, peaks: N
         watcher.start()
         try:
             code = process.wait()
-        finally:  # Ctrl-C reaches the command as well, and it ends by itself
+        except BaseException:  # stopped: nobody would wait for the command any more
+            process.terminate()
+            process.wait()
+            raise
+        finally:
             ended.set()
             watcher.join()
     return time.monotonic() - started, peaks, code

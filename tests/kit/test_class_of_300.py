@@ -1,7 +1,11 @@
 """The benchmark of a class: the same class every time, a run that goes on where it was stopped, a fair other side."""
 
+import os
 import random
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -49,6 +53,19 @@ def test_seconds_of_a_stopped_step_add_up_and_an_ended_step_is_not_run_again(ben
     assert not stopped["ended"]
     assert steps.done["grade"]["ended"]
     assert steps.done["grade"]["seconds"] > stopped["seconds"] > 0
+
+
+def test_stopped_benchmark_stops_what_it_runs(benchmark, tmp_path):
+    child = "import time, os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
+    parent = "import sys, watched; watched.run_watched([sys.executable, '-c', *sys.argv[1:]])"
+    command = [sys.executable, "-c", parent, child, str(tmp_path / "pid")]
+    with subprocess.Popen(command, cwd=ROOT / "benchmarks", stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 # Two mistakes in tasks with and without functions of other tasks. Without the same points on both sides the comparison
