@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from required import require_level
+from torch.utils.data import Subset
 
 from autograder import measure as measuring
 from autograder.errors import KitError
@@ -19,6 +20,7 @@ from autograder.isolation import exposed_at
 from autograder.measure import Measurement
 from autograder.tasks import FILES, ROOT, load_tasks
 from helpers.dataset import VOC2007DetectionTiny
+from helpers.inference import detect
 from helpers.sample import make_sample
 from tools.cli import main
 from tools.hostile import Marks, weights_file
@@ -208,16 +210,30 @@ def test_real_detector_is_measured_with_the_task_switched_off(submission, held_o
         monkeypatch.delitem(sys.modules, name, raising=False)
     from one_stage_detector import FCOS
 
-    torch.save(FCOS(20, 64, [64, 64], weights=None).state_dict(), folder / "fcos_detector.pt")
+    detector = FCOS(20, 64, [64, 64], weights=None)
+    torch.save(detector.state_dict(), folder / "fcos_detector.pt")
     for name in ("common", "one_stage_detector"):
         monkeypatch.delitem(sys.modules, name)
     few = HeldOut(held_out.root, "val", 2)
+    monkeypatch.setattr(measuring, "SHOWN_SCORE", 0.0)
     results = grade(folder, tasks={"1.2"}, worker=worker, held_out=few)
     assert [row["id"] for row in results["tasks"]] == ["1.2"]
     assert results["total"] == results["max_total"] == 6
     assert 0 <= results["measures"]["mAP"] < 0.22
     assert results["held_out"]["images"] == 2
     assert results["notes"] == []
+    # What was found is what students find with the same weights, here in pixels of the file, to a tenth.
+    dataset = VOC2007DetectionTiny(held_out.root, "val")
+    images = load_held_out(few)
+    for n in range(2):
+        index = next(i for i in range(len(dataset)) if dataset.image_id(i) == images.id(n))
+        ((boxes, classes, scores),) = detect(detector, Subset(dataset, [index]), progress=False).values()
+        boxes = torch.from_numpy(images.in_file(n, boxes.double().numpy()))
+        found = results["pictures"][images.id(n)]
+        assert len(found) == 10
+        for *box, name, score in found:
+            near = ((boxes - torch.tensor(box)).abs() < 0.1).all(dim=1) & ((scores - score).abs() < 0.01)
+            assert name in {dataset.idx_to_class[int(kind)] for kind in classes[near]}
 
 
 def test_what_cannot_be_measured_is_a_note_where_no_task_asks_for_it(submission, held_out, worker):
