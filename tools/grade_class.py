@@ -151,6 +151,10 @@ def _print_summary(summary: dict, tally: Tally, out: Path, console) -> None:
         console.print(f"isolation: {warning}", style="yellow", markup=False, soft_wrap=True)
     levels = ", ".join(f"{name} ({count})" for name, count in summary["isolation"].items()) or "none"
     mean = "" if summary["mean"] is None else f"   mean {summary['mean']:g}/{summary['max_total']}"
+    measured = [row["mAP"] for row in summary["results"] if row.get("mAP") is not None]
+    if measured:
+        mean_ap = f"mean {sum(measured) / len(measured):.1%}, best {max(measured):.1%}"
+        console.print(f"\nmAP of {len(measured)} trained detectors: {mean_ap}", markup=False, soft_wrap=True)
     median = "" if summary["median"] is None else f"   median {summary['median']:g}"
     console.print(
         f"\n{summary['graded']} of {summary['submissions']} graded{mean}{median}   isolation: {levels}\n"

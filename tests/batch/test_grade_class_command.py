@@ -127,7 +127,7 @@ def test_results_go_beside_the_class_by_default_and_are_no_submission(tmp_path, 
     assert len(list((folder / "results" / "results").iterdir())) == 1
 
 
-def test_detectors_are_measured_and_the_images_of_the_report_lie_beside_the_results(tmp_path, monkeypatch):
+def test_detectors_are_measured_and_the_images_of_the_report_lie_beside_the_results(tmp_path, monkeypatch, capsys):
     held_out = HeldOut(str(make_sample(tmp_path / "voc", train=1, val=5)), images=4)
     measured = {"held_out": described(held_out), "measures": {"mAP": 0.25}, "pictures": {}}
     jobs = []
@@ -140,6 +140,7 @@ def test_detectors_are_measured_and_the_images_of_the_report_lie_beside_the_resu
     arguments = ["grade-class", str(make_class(tmp_path / "class", {"a": 3})), "--out", str(tmp_path / "out")]
     options = ["--weights", "--held-out", held_out.root, "--images", "4"]
     assert main([*arguments, *CHEAP, *options]) == 0
+    assert "mAP of 1 trained detectors: mean 25.0%, best 25.0%" in capsys.readouterr().out
     assert jobs[0].held_out == held_out
     pictures = json.loads((tmp_path / "out" / "held-out.json").read_text())
     assert pictures["sha256"] == measured["held_out"]["sha256"]
