@@ -1,12 +1,11 @@
 """The gate of `kit release`: looks into what students receive for what only the course may know.
 
 Code is compared token by token, so other spaces, line breaks, quotes, comments or indentation hide nothing, and it is
-looked for everywhere: in cells, outputs, metadata, strings, comments and archives inside. Other names do not hide a few
+looked for everywhere: in cells, outputs, metadata, strings, comments, archives inside, and bytes written as text. Other names do not hide a few
 lines of a solution, only a single one. Beyond this is what somebody has reworded, and what is shorter than a run of
 tokens: such pieces stand in everybody's code.
 """
 
-import ast
 import io
 import json
 import re
@@ -25,10 +24,15 @@ from tools.confidential import (
     strings,
     without_names,
 )
+from tools.packed import constants, unpacked
 
 _NUMBER = re.compile(r"-?\d+\.\d{4,}(?:e[-+]?\d+)?")
 _TEXT = {".py", ".md", ".txt", ".toml", ".ini", ".json", ".ipynb", ""}  # kinds of files that can be looked into
-_PACKED = re.compile(r"(?:[A-Za-z0-9+/]{60,}={0,2}\s*){3,}|[A-Za-z0-9+/]{300,}")  # base64 or hex: anything may be in it
+# Base64 or the like, in one piece or in several: anything may be in it, encrypted even.
+_PACKED = re.compile(
+    r"""[A-Za-z0-9+/]{180,}|(?:[A-Za-z0-9+/]{60,}={0,2}[\s"',()\[\]\\]+){2}[A-Za-z0-9+/]{60,}"""
+    r"""|(?:[A-Za-z0-9+/]{24,}={0,2}[\s"',()\[\]\\]+){6}"""
+)
 _RESULTS = re.compile(r"(?:tasks|submission)_sha256\W{1,9}[0-9a-f]{16}|<!doctype html", re.IGNORECASE)
 
 
@@ -87,7 +91,7 @@ def find_leaks(name: str, content: bytes, secrets: Secrets) -> Iterator[str]:
         yield "cannot be read"
         return
     for text in texts:
-        for one in (text, *_literals(text)):
+        for one in (text, *_as_seen(text), *unpacked(text)):
             yield from _leaks_in_text(one, secrets)
 
 
@@ -106,11 +110,6 @@ def _leaks_in_text(text: str, secrets: Secrets) -> Iterator[str]:
         yield "a result or a report of somebody's grading"
 
 
-def _literals(text: str) -> list[str]:
-    """The strings of a Python source as the program sees them: without escapes, put together."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return []  # prose, or a cell with a magic
-    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    return [value for value in values if isinstance(value, str) and "\n" in value]  # others are there as they stand
+def _as_seen(text: str) -> list[str]:
+    """The strings of a Python source that the program sees otherwise than they stand there: escaped, in pieces."""
+    return [value for value in constants(text) if value not in text]

@@ -1,10 +1,15 @@
 """The gate of the release, by planting: each kind of leak in each place must be found, and nothing else."""
 
 import base64
+import bz2
+import gzip
 import json
+import lzma
+import random
 import re
 import textwrap
 import zipfile
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -196,11 +201,59 @@ def test_broken_file_is_no_free_pass(secrets):
     assert leaks("a.pt", b"abc", secrets) == {"a kind of file that cannot be looked into"}
 
 
-@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes, bytes.hex])
+def pieces(text, size):
+    return [text[first : first + size] for first in range(0, len(text), size)]
+
+
+def lines_of(text, size=52):
+    return "\n".join(pieces(text, size))
+
+
+def literals(text, size=52):
+    return "\n    ".join(repr(piece) for piece in pieces(text, size))
+
+
+def in_base64(data, size=52):
+    return literals(base64.b64encode(data).decode(), size)
+
+
+# The solution of 2.4, as bytes, in a Python file or in a text.
+PACKED = {
+    "base64": lambda code: f"x = {base64.b64encode(code).decode()!r}",
+    "base64 in literals": lambda code: f"x = ({in_base64(code)})",
+    "base64 in short literals": lambda code: f"x = ({in_base64(code, 7)})",
+    "base64 in a list of bytes": lambda code: "x = [b" + ", b".join(in_base64(code, 20).split()) + "]",
+    "base64 added up": lambda code: "x = " + " + ".join(in_base64(code, 20).split()),
+    "base64 for addresses": lambda code: f"x = ({literals(base64.urlsafe_b64encode(code).decode())})",
+    "base64 lines in Markdown": lambda code: f"```\n{lines_of(base64.b64encode(code).decode())}\n```",
+    "base64 of zlib": lambda code: f"x = ({in_base64(zlib.compress(code))})",
+    "base64 of gzip behind other bytes": lambda code: f"x = ({in_base64(b'head' + gzip.compress(code))})",
+    "hex of bzip2": lambda code: f"x = {bz2.compress(code).hex()!r}",
+    "hex of xz": lambda code: f"x = {lzma.compress(code).hex()!r}",
+    "hex": lambda code: f"x = {code.hex()!r}",
+    "hex in literals": lambda code: f"x = ({literals(code.hex().upper(), 30)})",
+    "integers": lambda code: f"x = bytes({list(code)})",
+    "integers, a line each": lambda code: "[\n" + ",\n".join(map(str, code)) + "\n]",
+    "integers, base 16": lambda code: f"x = [{', '.join(map(hex, code))}]",
+    "integers in rows": lambda code: f"x = {[list(code[first : first + 8]) for first in range(0, len(code), 8)]}",
+    "escapes": lambda code: "x = b'" + "".join(f"\\x{value:02x}" for value in code) + "'",
+}
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_packed_solution_is_found(form, secrets):
+    code = "\n".join(code for task, code in solution_blocks(TABLE) if task == "2.4").encode()
+    planted = f"import torch\n\n{PACKED[form](code)}\n"
+    assert "solution of task 2.4" in leaks("helpers/more.py", planted, secrets)
+    assert "solution of task 2.4" in leaks("a.ipynb", notebook(source=planted.splitlines(keepends=True)), secrets)
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes, bytes.hex, in_base64])
 def test_packed_block_is_no_free_pass(encode, secrets):
-    packed = encode((ROOT / "solutions" / "common.py").read_bytes())
-    text = f"x = {packed if isinstance(packed, str) else packed.decode()!r}"
-    assert leaks("a.py", text, secrets) == {"a block of letters and digits that cannot be looked into"}
+    """Random bytes, as of a cipher: nobody can look into them."""
+    packed = encode(random.Random(0).randbytes(300))
+    text = packed if isinstance(packed, str) else repr(packed.decode())
+    assert leaks("a.py", f"x = ({text})", secrets) == {"a block of letters and digits that cannot be looked into"}
 
 
 def test_lines_of_a_text_are_one_text():
