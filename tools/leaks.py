@@ -1,9 +1,9 @@
 """The gate of `kit release`: looks into what students receive for what only the course may know.
 
 Code is compared token by token, so other spaces, line breaks, quotes, comments or indentation hide nothing, and it is
-looked for everywhere: in cells, outputs, metadata, strings, comments, archives inside, and bytes written as text. Other names do not hide a few
-lines of a solution, only a single one. Beyond this is what somebody has reworded, and what is shorter than a run of
-tokens: such pieces stand in everybody's code.
+looked for everywhere: in cells, outputs, metadata, strings, comments, archives inside, and bytes written as text. Other
+names do not hide a few lines of a solution, only a single one. Beyond this is what somebody has reworded, and what is
+shorter than a run of tokens: such pieces stand in everybody's code.
 """
 
 import io
