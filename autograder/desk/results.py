@@ -2,15 +2,13 @@
 
 import itertools
 import json
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autograder.desk.checks import pictures_problem, results_problem, summary_problem
 from autograder.errors import KitError
 from autograder.held_out import PICTURES
-
-_NUMBERS = ("points", "max_points")
-_TEXTS = ("id", "title", "status", "message")
 
 
 @dataclass
@@ -74,7 +72,8 @@ def load_class(path: Path) -> ClassResults:
                 f"{folder}: {one['file']}.json was graded with another table of tasks or other options than "
                 f"{first['file']}.json; grade the class again into a new folder"
             )
-    pictures, summary = _load_other(beside / PICTURES), _load_other(beside / "summary.json")
+    pictures = _load_other(beside / PICTURES, pictures_problem)
+    summary = _load_other(beside / "summary.json", summary_problem)
     same = first["held_out"] is not None and first["held_out"].get("sha256") == pictures.get("sha256")
     incomplete = _why_incomplete(beside, folder, len(students), summary)
     return ClassResults(path, students, summary, pictures.get("pictures", []) if same else [], incomplete)
@@ -124,7 +123,7 @@ def load_student(path: Path) -> dict:
         raise KitError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):
         raise KitError(f"{path}: not a whole JSON file; move it away and run kit grade-class --resume") from None
-    problem = _problem(results)
+    problem = results_problem(results)
     if problem:
         raise KitError(f"{path}: not a result of kit grade-class ({problem}); move it away")
     defaults = {"id": path.stem, "submission": "", "late": False, "submission_sha256": "", "isolation": ""}
@@ -133,66 +132,20 @@ def load_student(path: Path) -> dict:
     return defaults | {"tasks_sha256": ""} | results | {"file": path.stem}
 
 
-def _problem(results) -> str:
-    """Return what is wrong with what was read; empty when nothing is."""
-    if not isinstance(results, dict) or not isinstance(results.get("tasks"), list) or not results["tasks"]:
-        return "it has no tasks"
-    if not _is_number(results.get("total")) or not _is_number(results.get("max_total")):
-        return "it has no total"
-    if not _is_name(results.get("id", "-")):
-        return "its id is not a text"
-    members = results.get("members", [])
-    if not isinstance(members, list) or not all(map(_is_name, members)):
-        return "its members are not texts"
-    if not all(isinstance(results.get(key, []), list) for key in ("notes", "flags")):
-        return "its notes are no list"
-    held_out = results.get("held_out")
-    if held_out is not None and not (isinstance(held_out, dict) and _is_number(held_out.get("images"))):
-        return "it does not say how many images it was measured on"
-    if not all(map(_is_number, _values(results.get("measures", {})))):
-        return "it has a measure that is no number"
-    if not all(map(_is_detections, _values(results.get("pictures", {})))):
-        return "it has detections that are none"
-    for row in results["tasks"]:
-        rows = [row, *row.get("parts", [])] if isinstance(row, dict) else [row]
-        for one in rows:
-            if not isinstance(one, dict) or not all(_is_number(one.get(key)) for key in _NUMBERS):
-                return "a task has no points"
-            if not all(isinstance(one.get(key), str) for key in _TEXTS):
-                return "a task has no verdict"
-    return ""
-
-
-def _is_name(value) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _values(content) -> list:
-    return list(content.values()) if isinstance(content, dict) else [None]
-
-
-def _is_detections(rows) -> bool:
-    return isinstance(rows, list) and all(
-        isinstance(row, list) and len(row) == 6 and isinstance(row[4], str) and all(map(_is_number, (*row[:4], row[5])))
-        for row in rows
-    )
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _kind(results: dict) -> tuple:
     tasks = tuple(row["id"] for row in results["tasks"])
     return results["tasks_sha256"], results["public_only"], tasks, results["held_out"]
 
 
-def _load_other(path: Path) -> dict:
+def _load_other(path: Path, find_problem: Callable[[object], str]) -> dict:
     """Read what stands beside the results; empty where it does not."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        problem = find_problem(content)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
-        raise KitError(f"{path}: not a whole JSON file; write it again with kit grade-class --resume") from None
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        problem = "not a whole JSON file"
+    if problem:
+        raise KitError(f"{path}: {problem}; write it again with kit grade-class --resume")
+    return content

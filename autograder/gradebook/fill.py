@@ -135,6 +135,8 @@ def _present(sheet: Sheet, titles: tuple[str, ...], by: str | None) -> list[str]
 
 
 def _factor(sheet: Sheet, book: Gradebook, most: Decimal, scale: bool) -> Decimal:
+    if book.max_total <= 0:
+        raise KitError(f"{sheet.path}: no points can be had in the results; there is nothing to fill in")
     if most != book.max_total and not scale:
         raise KitError(
             f"{sheet.path}: {figure(most)} points are possible there and {figure(book.max_total)} in the results; "

@@ -31,6 +31,7 @@ else:
     import tomli as tomllib
 
 _DAY = timedelta(days=1)
+_MOST = 1_000_000  # of points, percent or minutes; minutes beyond a hundred million are no time span in Python
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def load_rules(path: Path | None) -> Rules:
     rules = Rules()
     if "late" in raw:
         row = _check(path, "late", raw["late"])
-        numbers = {key: _number(path, "late", key, row[key], 0) for key in sorted(row.keys() - {"due"})}
+        numbers = {key: _number(path, "late", key, row[key]) for key in sorted(row.keys() - {"due"})}
         rules.late = Late(_time(path, "late", row["due"]), **numbers)
     for row in _rows(path, raw, "extension"):
         if rules.late is None:
@@ -124,7 +125,7 @@ def load_rules(path: Path | None) -> Rules:
         rules.extensions[student] = _time(path, "extension", row["due"])
     for row in _rows(path, raw, "override"):
         texts = {key: _text(path, "override", key, row[key]) for key in ("student", "task", "reason") if key in row}
-        numbers = {key: _number(path, "override", key, row[key], 0) for key in ("points", "was") if key in row}
+        numbers = {key: _number(path, "override", key, row[key]) for key in ("points", "was") if key in row}
         one = Override(**texts, **numbers)
         others = rules.overrides.setdefault(one.student, [])
         if any(other.task == one.task for other in others):
@@ -151,11 +152,12 @@ def _check(path: Path, name: str, row) -> dict:
     return row
 
 
-def _number(path: Path, name: str, key: str, value, low: int | None = None) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not Decimal(str(value)).is_finite():
+def _number(path: Path, name: str, key: str, value) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise KitError(f"{path}: [{name}] {key} = {value!r}: a number is needed")
-    if low is not None and value < low:
-        raise KitError(f"{path}: [{name}] {key} = {value!r}: at least {low}")
+    most = 100 if key == "max_percent" else _MOST
+    if not 0 <= value <= most:
+        raise KitError(f"{path}: [{name}] {key} = {value!r}: at least 0 and at most {most}")
     return Decimal(str(value))
 
 

@@ -192,6 +192,15 @@ def test_column_of_moodle_that_holds_no_points_is_never_filled(column, tmp_path,
     assert f"column {column!r} holds no points" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("scale", ["", "--scale"])
+def test_results_without_points_to_be_had_fill_nothing(scale, desk, capsys):
+    for path in (desk / "out" / "results").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"max_total": 0}))
+    (desk / "canvas.csv").write_bytes(CANVAS.replace("100.00", "0").encode())
+    assert kit(f"out --canvas canvas.csv --column FCOS --out filled.csv {scale}") == 2
+    assert "canvas.csv: no points can be had in the results" in capsys.readouterr().err
+
+
 def test_moodle_gets_grades_in_its_own_notation_and_keeps_every_other_byte(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_results(tmp_path / "out", [student("101", total=87.5), student("102"), student("103")])
@@ -376,6 +385,10 @@ FILES = {
     "text.toml": RULES.replace("= 10\nmax", '= "10"\nmax'),
     "stranger.toml": '[[override]]\nstudent = "s77"\npoints = 3\n',
     "extension.toml": RULES + '[[extension]]\nstudent = "S1"\ndue = 2026-03-03T12:00:00-05:00\n',
+    "immense.toml": '[[override]]\nstudent = "s1"\npoints = 1e30\n',
+    "infinite.toml": '[[override]]\nstudent = "s1"\npoints = inf\n',
+    "grace.toml": RULES.replace("grace_minutes = 10", "grace_minutes = 1e15"),
+    "more_than_all.toml": RULES.replace("max_percent = 25", "max_percent = 101"),
     "task.toml": '[[override]]\nstudent = "s1"\npoints = 3\ntask = "9.9"\n',
     "twice.toml": '[[override]]\nstudent = "s1"\npoints = 3\n' * 2,
     "negative.toml": '[[override]]\nstudent = "s1"\npoints = -3\n',
@@ -405,6 +418,10 @@ BAD = {
     "out --out x.csv --rules rules.toml": "needs the times of the submissions",
     "out --out x.csv --rules stranger.toml": "override of 's77': no such student",
     "out --out x.csv --rules extension.toml --times times.csv": "extension of 'S1': no such student in out",
+    "out --out x.csv --rules immense.toml": "[override] points = 1e+30: at least 0 and at most 1000000",
+    "out --out x.csv --rules infinite.toml": "[override] points = inf: at least 0 and at most 1000000",
+    "out --out x.csv --rules grace.toml --times times.csv": "[late] grace_minutes = 1000000000000000.0: at least 0",
+    "out --out x.csv --rules more_than_all.toml": "[late] max_percent = 101: at least 0 and at most 100",
     "out --out x.csv --rules task.toml": "no task '9.9'",
     "out --out x.csv --rules twice.toml": "two overrides of the grade for student 's1'",
     "out --out x.csv --rules negative.toml": "points = -3: at least 0",
