@@ -27,8 +27,12 @@ def run(args) -> int:
     for folder in (out.parent, *([args.pages.parent] if args.pages else [])):
         if not folder.is_dir():
             raise KitError(f"{out if folder == out.parent else args.pages}: the folder {folder} does not exist")
-    if out.is_dir() or (out.is_file() and not out.read_bytes()[:15].lower() == b"<!doctype html>"):
-        raise KitError(f"{out}: exists and is no report; name another file with --out")
+    _refuse_to_replace(out, "report", "name another file with --out")
+    for one in results.students if args.pages else ():
+        path = _page_of(one, args.pages)
+        if path.resolve() == out.resolve():
+            raise KitError(f"{path}: the page of {one['id']!r} would replace the report; name another --pages")
+        _refuse_to_replace(path, "results", "name another folder with --pages")
     sources, stale = read_class(args.submissions, results) if args.submissions else (None, [])
     links = _write_pages(results, args.pages, out) if args.pages else None
     notes = tuple(f"{student}: handed in anew since it was graded; the code is not shown" for student in stale)
@@ -42,6 +46,24 @@ def run(args) -> int:
     return 0
 
 
+def _refuse_to_replace(path: Path, kind: str, remedy: str) -> None:
+    """Raise `KitError` where something lies that is no page of this kind, as its `generator` says."""
+    mark = f'<meta name="generator" content="fcos-course-kit {kind}">'
+    try:
+        with path.open("rb") as file:
+            if mark.encode() in file.read(1024):
+                return
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:  # a folder, or nothing that can be read: no page either
+        pass
+    raise KitError(f"{path}: exists and is no page of {kind} by this command; {remedy}")
+
+
+def _page_of(results: dict, folder: Path) -> Path:
+    return folder / f"{results['file']}.html"
+
+
 def _write_pages(results: ClassResults, folder: Path, report: Path) -> dict[str, str]:
     """Write every student's page; returns student id -> its address as seen from the report."""
     try:
@@ -50,7 +72,7 @@ def _write_pages(results: ClassResults, folder: Path, report: Path) -> dict[str,
         raise KitError(f"{folder}: cannot be made ({error.strerror})") from None
     links = {}
     for one in results.students:
-        path = folder / f"{one['file']}.html"
+        path = _page_of(one, folder)
         # Flags are for the instructor: a pointer is not a reproach that a student should read in a grade.
         write_whole(path, results_page(one | {"flags": []}, title=one["id"]))
         try:

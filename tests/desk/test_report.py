@@ -282,8 +282,12 @@ def test_class_that_is_not_whole_gives_no_grades_and_a_page_that_says_so(state, 
         (["nowhere"], "no such folder"),
         (["empty"], "holds no results"),
         (["out", "--out", "nowhere/x.html"], "does not exist"),
-        (["out", "--out", "out/results/000.json"], "exists and is no report"),
-        (["out", "--out", "empty"], "exists and is no report"),
+        (["out", "--out", "out/results/000.json"], "000.json: exists and is no page of report"),
+        (["out", "--out", "empty"], "empty: exists and is no page of report"),
+        (["out", "--out", "home.html"], "home.html: exists and is no page of report"),
+        (["out", "--pages", "site"], "site/000.html: exists and is no page of results"),
+        (["out", "--pages", "home.html"], "home.html: cannot be made"),
+        (["out", "--out", "000.html", "--pages", "."], "000.html: the page of 'b' would replace the report"),
         (["out", "--submissions", "nowhere"], "no such folder"),
         (["out", "--submissions", "others"], "holds no submission of the students"),
     ],
@@ -293,9 +297,23 @@ def test_bad_arguments_are_answered_in_one_line(arguments, reason, tmp_path, mon
     write_results(tmp_path / "out", [student("b")])
     (tmp_path / "empty").mkdir()
     (tmp_path / "others" / "x").mkdir(parents=True)
+    (tmp_path / "site").mkdir()
+    for name in ("home.html", "site/000.html"):
+        (tmp_path / name).write_text("<!doctype html>\n<title>My own page</title>\n")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert main(["report", *arguments]) == 2
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     message = capsys.readouterr().err
     assert reason in message
     assert message.count("\n") == 1
+
+
+def test_only_pages_of_the_same_kind_are_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_results(tmp_path / "out", [student("b")])
+    for _ in range(2):
+        assert main(["report", "out", "--pages", "pages"]) == 0
+    (tmp_path / "pages" / "000.html").write_text((tmp_path / "out" / "report.html").read_text())
+    assert main(["report", "out", "--pages", "pages"]) == 2
+    assert main(["report", "out", "--out", "pages/000.html"]) == 0
+    capsys.readouterr()
