@@ -16,9 +16,7 @@ from helpers.cache import decode, resized_shape
 IMAGE_SIZE = 224  # pixels of the shorter side, as in the assignment
 MOST_ELONGATED = 10  # longer side by shorter side; a longer image would not fit into a request with others
 SHOWN = 4  # images that a class report shows
-PICTURES = (
-    "held-out.json"  # beside a class's results: what `pictures_of` gives, once and not with every student's results
-)
+PICTURES = "held-out.json"  # beside a class's results: what `pictures_of` gives, once for all students
 
 
 @dataclass(frozen=True)
