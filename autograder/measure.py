@@ -81,6 +81,8 @@ def _checked(answer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             raise Mismatch(f"{what} of detections are not finite")
     if not np.isin(classes, np.arange(len(VOC_CLASSES))).all():
         raise Mismatch(f"classes of detections are not whole numbers from 0 to {len(VOC_CLASSES) - 1}")
+    if ((scores < 0) | (scores > 1.001)).any():
+        raise Mismatch("scores of detections do not lie between 0 and 1")
     return boxes, classes, scores
 
 

@@ -16,7 +16,7 @@ import torch
 from autograder.case import FOLDER, Case, load_case
 from autograder.compare import Mismatch
 from autograder.errors import KitError
-from autograder.reasons import printable
+from autograder.reasons import printable, shortened
 from autograder.sandbox import Worker
 from autograder.session import GradedSubmission, NotYet, ProbeFailed, submission_seed
 from autograder.tasks import Task, TaskTable
@@ -238,7 +238,7 @@ class Grading:
                 message = _explain_hidden(error, self.table[task_id].part(part_id).title)
             else:
                 message = _explain_public(error, task_id, item.function.__doc__ or "")
-            result.message = printable(message)
+            result.message = printable(shortened(message))
             result.status = "not implemented" if _is_unfinished(error) else "failed"
         self.results.setdefault((task_id, part_id), []).append(result)
         if self.on_result is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autograder.conversation import Outcome
 
+MOST_LETTERS = 3000  # of a message
 _EXCEPTIONS = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
 } | {"UnpicklingError", "LinAlgError", "OutOfMemoryError", "Skipped", "Failed", "SkipTest"}
@@ -45,6 +46,11 @@ def reason(outcome: Outcome) -> tuple[str, str]:
         return "it returns something that cannot be graded", outcome.message
     error = outcome.error_type if outcome.error_type in _EXCEPTIONS else "an exception of its own"
     return error, outcome.message.removeprefix(f"{error}: ")
+
+
+def shortened(text: str) -> str:
+    """Return a message cut at a length that somebody reads: a submission chooses how long its keys and errors are."""
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
 
 
 def printable(text: str) -> str:

@@ -84,8 +84,9 @@ FORMS = {
     "a worker that forges": (FORGE.format('{"a": torch.rand(2)}'), "inference does not return boxes"),
     "a million boxes": ("return torch.rand(10**6, 4), torch.zeros(10**6), torch.rand(10**6)", "mAP is 0.00%"),
     "boxes turned over": ("return -boxes, classes, scores", "mAP is 0.00%"),
-    "numbers beyond measure": ("return boxes * 1e38, classes, scores * 1e38", "mAP is 0.00%"),
-    "whole numbers": ("return (9 * boxes).long(), classes.long(), (9 * scores).long()", "mAP is 0.00%"),
+    "boxes beyond measure": ("return boxes * 1e38, classes, scores", "mAP is 0.00%"),
+    "scores beyond measure": ("return boxes, classes, scores * 1e38", "do not lie between 0 and 1"),
+    "whole numbers": ("return (9 * boxes).long(), classes.long(), scores.round().long()", "mAP is 0.00%"),
 }  # fmt: skip
 # State dict of a detector with `weight` of shape (3,) -> what is said of it.
 MISFITS = {

@@ -9,9 +9,12 @@ import torch
 
 from autograder.case import Case
 from autograder.compare import Mismatch, Tolerance, assert_matches
+from autograder.measure import _checked
 from autograder.oracle.all_cases import CASES
 from autograder.oracle.mistakes import known_mistakes
-from autograder.rules import assert_head_values, assert_training_falls
+from autograder.reasons import MOST_LETTERS, shortened
+from autograder.rules import assert_head_values, assert_initial_values, assert_training_falls, granted_seconds
+from autograder.session import submission_seed
 
 STEPS = 40
 GRADIENTS = {"backbone": 1.0, "pred_net": 1.0}
@@ -99,3 +102,39 @@ def test_empty_answer_gets_no_diagnosis():
     predictions = [prediction for _, prediction in known_mistakes(probe, inputs, expected)]
     assert predictions
     assert all(len(boxes) for boxes, _, _ in predictions)
+
+
+def test_biases_that_are_not_numbers_are_not_zero():
+    stem = {"mean": 0.0, "std": 0.01, "fan_in": 576, "largest_bias": math.nan}
+    case = Case("head_init", {}, {"stems": {"stem_cls.0": {}}, "predictions": {}, "pred_cls_bias": None})
+    with pytest.raises(Mismatch, match="the biases of convolution 1 of stem_cls are not 0"):
+        assert_initial_values(_answers({"stems": {"stem_cls.0": stem}, "predictions": {}}), case)
+
+
+def test_time_to_start_cannot_be_bought():
+    assert granted_seconds(0.5, 0.3) == 0.5 + 20 * 0.3
+    assert granted_seconds(18.0, 0.3) == 3.0 + 20 * 0.3
+
+
+@pytest.mark.parametrize("scores", [[0.5, 1e308], [-0.1, 0.5]])
+def test_scores_of_a_trained_detector_are_shares(scores):
+    answer = [torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64)]
+    with pytest.raises(Mismatch, match="scores of detections do not lie between 0 and 1"):
+        _checked(answer)
+
+
+def test_every_file_of_a_submission_changes_its_hidden_inputs(tmp_path):
+    seeds = {submission_seed(tmp_path)}
+    for name in ("common.py", "utils.py", "fcos_detector.pt", "package/more.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+        seeds.add(submission_seed(tmp_path))
+        (tmp_path / name).write_text("x = 1\n")
+        seeds.add(submission_seed(tmp_path))
+    assert len(seeds) == 9
+    assert submission_seed(tmp_path) in seeds
+
+
+def test_message_is_no_longer_than_somebody_reads():
+    assert shortened("x" * MOST_LETTERS) == "x" * MOST_LETTERS
+    assert len(shortened("x" * 10**6)) == MOST_LETTERS
