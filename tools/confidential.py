@@ -1,6 +1,7 @@
 """What only the course may know, in a form that can be looked for: `tools.leaks` looks."""
 
 import ast
+import hashlib
 import json
 import keyword
 import re
@@ -22,16 +23,22 @@ SOLUTION_RUN = 12  # tokens in a row of a solution: about one line with a though
 DISGUISED_RUN = 20  # of a solution whose names do not matter: shorter ones are in honest code, too
 STAFF_RUN = 24  # of a hidden test, a mutant or a variant: short phrases are those of public tests and of helpers, too
 NUMBERS_IN_A_ROW = 4
-# Lines of files that students need, which solutions happen to share and which give nothing away.
+# Lines of files that students need, which solutions or the oracle happen to share and which give nothing away.
 HARMLESS = (
     ".modules(): if isinstance(module, nn.",  # helpers/training_run.py freezes batch norm
     ") nn.init.constant_(self.pred_cls.bias, -",  # autograder/worker/fakes.py sets another number
+    # autograder/tasks.py reads a TOML file, too
+    "try: text = path.read_text(encoding='utf-8') raw = tomllib.loads(text)"
+    " except OSError as error: raise KitError(f'{path}:",
+    "cannot be read ({error.strerror})') from None"
+    " except tomllib.TOMLDecodeError as error: raise KitError(f'{path}: {error}') from None",
 )
 _TOKEN = re.compile(r"[^\W\d]\w*|\d[\w.]*|[^\s\w#\\\"'`]")
 _BLOCK = re.compile(r"^[ \t]*# BEGIN SOLUTION (\S+)\n(.*?)^[ \t]*# END SOLUTION", re.MULTILINE | re.DOTALL)
 _ANSWER = re.compile(
     r"^# %% \[markdown\] id=\"([\w-]+)\"[^\n]* points=\d+[^\n]*\n(.*?)(?=^# %%|\Z)", re.MULTILINE | re.DOTALL
 )
+_DIGITS = re.compile(r"\.(\d{9,})")  # of a number that was computed
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1"}  # whole numbers are indices, the same everywhere
 
 
@@ -42,7 +49,8 @@ class Secrets:
     Attributes:
         runs: tokens in a row -> what they belong to.
         disguised: the same of solutions, every name but attributes and keywords made one.
-        names: words that only hidden things have -> what they are.
+        names: words and long numbers that only hidden things have -> what they are.
+        files: SHA-256 of a hidden file -> which it is.
         tensors: bytes of a hidden tensor, in single and double precision -> whose they are.
         numbers: numbers in a row of a hidden tensor, as they are printed -> whose they are.
         sizes: lengths of the runs.
@@ -51,6 +59,7 @@ class Secrets:
     runs: dict[tuple[str, ...], str] = field(default_factory=dict)
     disguised: dict[tuple[str, ...], str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     tensors: dict[bytes, str] = field(default_factory=dict)
     numbers: dict[tuple[str, ...], str] = field(default_factory=dict)
     sizes: tuple[int, ...] = (SOLUTION_RUN, STAFF_RUN)
@@ -61,6 +70,9 @@ def read_secrets(table: TaskTable, root: Path = ROOT) -> Secrets:
     secrets = Secrets()
     shared = [view for name in FILES for view in commented_out((root / "assignment" / name).read_text("utf-8"))]
     shared += map(tokens, HARMLESS)
+    references = root / "autograder" / "reference"
+    told = "".join(header_text(path.read_bytes()) for path in sorted((references / "public").glob("*.safetensors")))
+    shared.append(tokens(told))
     harmless = {run for one in shared for size in secrets.sizes for run in runs(one, size)}
     nameless = {run for one in shared for run in runs(without_names(one), DISGUISED_RUN)}
 
@@ -78,9 +90,19 @@ def read_secrets(table: TaskTable, root: Path = ROOT) -> Secrets:
             if isinstance(node, ast.FunctionDef):
                 secrets.names[node.name] = f"hidden test {node.name}"
                 keep(f"hidden test {node.name}", ast.get_source_segment(text, node), STAFF_RUN)
-    for path in sorted((root / "autograder" / "reference" / "hidden").glob("*.safetensors")):
-        for tensor in _tensors(path.read_bytes()):
-            _keep_tensor(secrets, f"hidden tensor of {path.stem}", tensor)
+    for path in sorted((root / "autograder" / "oracle").rglob("*.py")):
+        text = path.read_text("utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Assign)):  # imports are everybody's
+                keep(f"oracle module {path.name}", ast.get_source_segment(text, node), STAFF_RUN)
+    for path in sorted((references / "hidden").glob("*.safetensors")):
+        what, content = f"hidden tensor of {path.stem}", path.read_bytes()
+        secrets.files[hashlib.sha256(content).hexdigest()] = f"hidden reference {path.name}"
+        for tensor in _tensors(content):
+            _keep_tensor(secrets, what, tensor)
+        said = header_text(content)
+        keep(f"hidden reference {path.name}", said, STAFF_RUN)
+        secrets.names.update({digits: what for digits in _DIGITS.findall(said) if digits not in told})
     for name, answer in model_answers(root):
         keep(f"model answer {name}", answer, SOLUTION_RUN)
     for task, code in solution_blocks(table, root):
@@ -163,6 +185,11 @@ def safetensors_header(content: bytes) -> tuple[dict, bytes]:
     metadata = header.get("__metadata__", {})
     header["__metadata__"] = {key: json.loads(value) if key == "case" else value for key, value in metadata.items()}
     return header, content[8 + size :]
+
+
+def header_text(content: bytes) -> str:
+    """Return what the head of a reference says of its case: inputs, answers and mistakes, but for the tensors."""
+    return json.dumps(safetensors_header(content)[0]["__metadata__"].get("case", ""))
 
 
 def _tensors(content: bytes) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ names do not hide a few lines of a solution, only a single one. Beyond this is w
 shorter than a run of tokens: such pieces stand in everybody's code.
 """
 
+import hashlib
 import io
 import json
 import re
@@ -19,6 +20,7 @@ from tools.confidential import (
     Secrets,
     as_printed,
     commented_out,
+    header_text,
     runs,
     safetensors_header,
     strings,
@@ -71,11 +73,13 @@ def find_leaks(name: str, content: bytes, secrets: Secrets) -> Iterator[str]:
                 for leak in find_leaks(entry.filename, archive.read(entry), secrets):
                     yield f"{entry.filename}: {leak}"
         return
+    if (digest := hashlib.sha256(content).hexdigest()) in secrets.files:
+        yield secrets.files[digest]
     yield from (what for tensor, what in secrets.tensors.items() if tensor in content)
     suffix = Path(name).suffix
     try:
         if suffix == ".safetensors":
-            texts = list(strings(safetensors_header(content)[0]))
+            texts = [header_text(content), *strings(safetensors_header(content)[0])]
         elif suffix in (".ipynb", ".json"):
             document = json.loads(content)
             texts = [content.decode("utf-8"), *strings(document)]

@@ -16,12 +16,22 @@ import numpy as np
 import pytest
 
 from autograder.tasks import FILES, ROOT, load_tasks
-from tools.confidential import SOLUTION_RUN, STAFF_RUN, model_answers, read_secrets, solution_blocks, strings, tokens
+from tools.confidential import (
+    SOLUTION_RUN,
+    STAFF_RUN,
+    header_text,
+    model_answers,
+    read_secrets,
+    solution_blocks,
+    strings,
+    tokens,
+)
 from tools.leaks import check_zip, find_leaks
 from tools.release import student_files, write_zip
 
 TABLE = load_tasks()
 HIDDEN = ROOT / "autograder" / "graded" / "hidden"
+REFERENCES = ROOT / "autograder" / "reference" / "hidden"
 LINE = "return (horizontal * vertical).clamp(min=0).sqrt().masked_fill(background, -1.0)  # (N,)"
 # One line of the solution of 2.4 as somebody could leave it behind.
 FORMS = {
@@ -165,6 +175,36 @@ def test_hidden_tensor_is_found_in_other_clothes(secrets):
     other = safetensors.save({"mine": values + np.float32(0.01)}, metadata={"note": LINE})
     assert "solution of task 2.4" in leaks("a.safetensors", other, secrets)
     assert what not in leaks("a.safetensors", other, secrets)
+
+
+@pytest.mark.parametrize("path", sorted(REFERENCES.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_hidden_reference_is_found_under_another_name(path, secrets):
+    """Whole, and its head alone: small cases say there all that they hold."""
+    copied = leaks("autograder/reference/public/more.safetensors", path.read_bytes(), secrets)
+    assert f"hidden reference {path.name}" in copied
+    for name in ("more.json", "more.md"):
+        said = leaks(name, header_text(path.read_bytes()), secrets)
+        assert any(what.startswith("hidden reference") for what in said)  # several of a kind may begin alike
+
+
+def test_number_in_the_head_of_a_hidden_reference_is_found(secrets):
+    said = header_text((REFERENCES / "overfit.safetensors").read_bytes())
+    number = json.loads(said)["expected"]["first_gradients"]["backbone"]
+    assert len(repr(number)) > 12
+    found = leaks("helpers/more.py", f"NORM = {number!r}", secrets)
+    assert found <= {"hidden tensor of overfit", "hidden tensor of overfit_untrained"}
+    assert len(found) == 1
+
+
+ORACLE = ROOT / "autograder" / "oracle"
+LONG = [path for path in sorted(ORACLE.rglob("*.py")) if len(tokens(path.read_text())) > 2 * STAFF_RUN]
+
+
+@pytest.mark.parametrize("path", LONG, ids=lambda path: path.relative_to(ORACLE).as_posix())
+def test_oracle_is_found_under_another_name(path, secrets):
+    assert f"oracle module {path.name}" in leaks("helpers/more.py", path.read_text(), secrets)
+    *_, last = re.split(r"^(?=def |class )", path.read_text(), flags=re.MULTILINE)
+    assert f"oracle module {path.name}" in leaks("helpers/more.py", f"import torch\n\n\n{last}", secrets)
 
 
 @pytest.mark.parametrize("name", ["results.json", "report.html", "a.md"])
