@@ -24,6 +24,7 @@ from autograder.filenames import ARCHIVES
 from autograder.graders import Job, grade_job
 from autograder.held_out import HeldOut, described
 from autograder.identity import ClassFolder, Submission
+from autograder.soundness import UnsoundResults, require_sound
 from autograder.tasks import TaskTable
 
 GIVE_UP_AFTER = 10  # failures without one success: the kit is broken, and no submission
@@ -128,19 +129,21 @@ class ResultStore:
 
         Raises:
             KitError: there is no room for them, or the machine that graded has another table of tasks.
+            UnsoundResults: they are none that the table of tasks allows; nothing is written.
         """
-        if results["tasks_sha256"] != self._table.digest:
+        if results.get("tasks_sha256") != self._table.digest:
             raise KitError("the machine that grades has another table of tasks; install the same kit everywhere")
         if results.get("held_out") != self._held_out:
             raise KitError("the machine that grades has other held-out images; let all read the same folder")
-        results = {
+        require_sound(results, self._table, self._options.tasks, self._options.public_only)
+        whose = {
             "id": submission.id,
             "submission": submission.source,
             "submission_sha256": fingerprint(submission.paths),
             "late": submission.late,
             "members": list(submission.members),
-            **results,
         }
+        results = whose | results | whose  # first in the file, and nobody's results say whose they are
         write_whole(self.path(submission.id), json.dumps(results, indent=2) + "\n")
         return results
 
@@ -229,25 +232,29 @@ def grade_class(
             tally.kept += 1
     on_change(tally, None, None)
 
-    def finish(submission: Submission, results: dict) -> None:
-        results = store.save(submission, results)
+    def finish(submission: Submission, outcome: dict | Exception) -> Exception | None:
+        """Keep results; return what went wrong where there are none."""
+        if isinstance(outcome, Exception):
+            return outcome
+        try:
+            results = store.save(submission, outcome)
+        except UnsoundResults as unsound:
+            return unsound
         tally.add(results)
         on_change(tally, submission, results)
+        return None
 
     suspects: dict[Submission, Exception] = {}
     for submission, outcome in _run(pending, options, executor, in_flight, grade):
-        if not isinstance(outcome, Exception):
-            finish(submission, outcome)
+        if (problem := finish(submission, outcome)) is None:
             continue
-        suspects[submission] = outcome
+        suspects[submission] = problem
         if tally.graded == 0 and len(suspects) == GIVE_UP_AFTER:
-            raise KitError(f"nothing can be graded: {outcome}") from outcome
+            raise KitError(f"nothing can be graded: {problem}") from problem
     # Whoever brought down a grader may have brought down its neighbours' as well. Alone, each answers for itself.
     for submission, outcome in _run(list(suspects), options, executor, 1, grade):
-        if not isinstance(outcome, Exception):
-            finish(submission, outcome)
-        else:
-            tally.not_graded[submission.id] = str(outcome)
+        if (problem := finish(submission, outcome)) is not None:
+            tally.not_graded[submission.id] = str(problem)
             on_change(tally, submission, None)
 
 

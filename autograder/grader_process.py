@@ -64,9 +64,22 @@ def answer(job: dict) -> dict:
             results = refused_results(str(refused), **what)
     except KitError as error:
         return {"error": str(error)}
-    # A second run has to give the same results, byte for byte.
-    results = json.loads(_VARYING.sub("", json.dumps(results)))
-    return {"results": results, "memory": psutil.Process().memory_info().rss}
+    return {"results": steady(results), "memory": psutil.Process().memory_info().rss}
+
+
+def steady(results):
+    """Return results without what differs from run to run: a second one has to give the same, byte for byte.
+
+    Each text is taken by itself. Most of them are a submission's, and must not be read together with what stands
+    between them in a file.
+    """
+    if isinstance(results, str):
+        return _VARYING.sub("", results)
+    if isinstance(results, dict):
+        return {key: steady(value) for key, value in results.items()}
+    if isinstance(results, (list, tuple)):
+        return [steady(value) for value in results]
+    return results
 
 
 if __name__ == "__main__":

@@ -147,6 +147,48 @@ def test_results_of_another_kit_are_not_taken(tmp_path):
     assert totals(tmp_path / "out") == {}
 
 
+def test_results_do_not_say_whose_they_are(tmp_path):
+    folder = make_class(tmp_path / "class", {"a": 1, "b": 2})
+    forged = {"id": "a", "submission": "a", "submission_sha256": "0", "late": True, "members": ["a"]}
+    run(folder, tmp_path / "out", grade=lambda job: fake_grade(job) | forged)
+    stored = json.loads((tmp_path / "out" / "results" / "b.json").read_text())
+    digest = fingerprint((folder / "b",))
+    own = {"id": "b", "submission": "b", "submission_sha256": digest, "late": False, "members": []}
+    assert {key: stored[key] for key in own} == own
+    assert list(stored)[: len(own)] == list(own)
+
+
+ROW = results(3, 7, [])["tasks"][0]
+# What a grader answers in the place of 3 of 6 points for task 1.2 -> why it is not taken.
+UNSOUND = [
+    ({"total": 6}, "do not add up"),
+    ({"max_total": 3}, "do not add up"),
+    ({"total": "6"}, "no whole numbers"),
+    ({"total": None}, "no whole numbers"),
+    ({"tasks": [ROW | {"points": True}], "total": 1}, "no whole numbers"),
+    ({"tasks": [ROW | {"points": 3.0}], "total": 3.0}, "no whole numbers"),
+    ({"tasks": [ROW | {"points": 7}], "total": 7}, "more points than a task gives"),
+    ({"tasks": [ROW | {"points": -1}], "total": -1}, "fewer than none"),
+    ({"tasks": [ROW | {"max_points": 9}], "max_total": 9}, "other tasks than the table"),
+    ({"tasks": [ROW | {"id": "9.9"}]}, "other tasks than the table"),
+    ({"tasks": [ROW, ROW], "total": 6, "max_total": 12}, "other tasks than the table"),
+    ({"tasks": []}, "other tasks than the table"),
+    ({"tasks": [{"id": "1.2"}]}, "not complete (KeyError: 'max_points')"),
+    ({"tasks": None}, "not complete (TypeError"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), UNSOUND)
+def test_results_that_the_table_does_not_allow_are_not_taken_and_the_class_goes_on(tmp_path, change, reason):
+    def grade(job):
+        return fake_grade(job) | (change if Path(job.paths[0]).name == "b" else {})
+
+    tally, summary = run(make_class(tmp_path / "class", {"a": 1, "b": 3, "c": 2}), tmp_path / "out", grade=grade)
+    assert reason in tally.not_graded["b"]
+    assert totals(tmp_path / "out") == {"a": 1, "c": 2}
+    assert [one["id"] for one in summary["not_graded"]] == ["b"]
+
+
 def test_broken_pool_of_processes_loses_no_result_that_is_there(tmp_path):
     folder, out = make_class(tmp_path / "class", {"a": 1, "b": "kill", "c": 3}), tmp_path / "out"
     with pytest.raises(KitError, match="the executor takes no more jobs"):

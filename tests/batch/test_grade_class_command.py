@@ -81,6 +81,36 @@ def test_class_killed_and_resumed_gives_what_the_quiet_run_gives(small_class, tm
     assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
+# What a submission says when task 1.2 is graded. The first would close the text in which it stands, and go on with
+# rows of its own, if results were cleaned as one text; the second is honest, and would end the grader.
+FORGED = """
+mark = '//kit-submission-a"'
+row = "{'id': '1.2', 'title': '', 'points': 6, 'max_points': 6, 'status': 'passed', 'message': '', 'parts': []}"
+text = "x '}], 'total': 6, 'max_total': 6, 'id': 'bob', 'tasks': [" + row + "], 'zz': [{'y': '"
+raise ValueError(text.replace("'", mark))
+"""
+QUOTING = """
+import os
+raise FileNotFoundError('no "' + os.path.dirname(__file__) + '" here')
+"""
+
+
+def test_what_a_submission_says_changes_nobodys_results(tmp_path, capsys):
+    folder, out = tmp_path / "class", tmp_path / "out"
+    for student, code in {"bob": "", "mallory": FORGED, "quoting": QUOTING}.items():
+        shutil.copytree(ROOT / "solutions", folder / student, ignore=shutil.ignore_patterns("__pycache__"))
+        with (folder / student / "common.py").open("a") as file:
+            body = "".join(f"    {line}\n" for line in code.splitlines())
+            file.write(f"\n\ndef get_fpn_location_coords(*args, **kwargs):\n{body}" if code else "")
+    assert main(["grade-class", str(folder), "--out", str(out), "--jobs", "1", *CHEAP]) == 0
+    results = {path.stem: json.loads(path.read_text()) for path in (out / "results").glob("*.json")}
+    found = {name: (one["id"], one["total"], one["tasks"][0]["points"]) for name, one in results.items()}
+    assert found == {"bob": ("bob", 6, 6), "mallory": ("mallory", 0, 0), "quoting": ("quoting", 0, 0)}
+    assert all(set(one) == set(results["bob"]) for one in results.values())
+    assert 'FileNotFoundError: no "" here' in results["quoting"]["tasks"][0]["message"]
+    assert "3 of 3 graded   mean 2/6" in capsys.readouterr().out
+
+
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
     folder = make_class(tmp_path / "class", {f"s{i:03}": 3 for i in range(500)})
     code = f"""

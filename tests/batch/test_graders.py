@@ -1,5 +1,6 @@
 """Real grader processes: they serve many submissions, and whatever becomes of one, its parent goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from autograder.errors import KitError
-from autograder.grader_process import _VARYING
+from autograder.grader_process import steady
 from autograder.graders import Grader, GraderDied, GraderPool, Job
 from autograder.tasks import ROOT
 
@@ -119,4 +120,17 @@ VARYING = {
 
 @pytest.mark.parametrize("message", VARYING)
 def test_message_does_not_change_from_run_to_run(message):
-    assert _VARYING.sub("", message) == VARYING[message]
+    assert steady({"notes": [message], "total": 6}) == {"notes": [VARYING[message]], "total": 6}
+
+
+# A text ends where it ends, whatever quotes stand in it and whatever text comes next.
+QUOTED = [f'no "{STAGING}/a.bin"', f'no "{STAGING}', f'{STAGING}", "total": 6, "x": "', f"{STAGING}\\"]
+
+
+@pytest.mark.parametrize("text", QUOTED)
+def test_text_with_quotes_changes_nothing_beside_it(text):
+    rows = {"total": 0, "notes": [text, "next"], "tasks": [{"message": text, "points": 0}]}
+    found = steady(rows)
+    assert (found["total"], found["notes"][1], found["tasks"][0]["points"]) == (0, "next", 0)
+    assert (list(found), list(found["tasks"][0])) == (["total", "notes", "tasks"], ["message", "points"])
+    assert "kit-submission" not in json.dumps(found)
