@@ -1,4 +1,7 @@
-"""docs/instructor.md, read literally: its files are written, its commands run in order, their output compared."""
+"""docs/instructor.md, read literally: its files are written, its commands run in order, their output compared.
+
+Commands without a `$` need what a test has not got; that the kit knows them is all that is looked at here.
+"""
 
 import re
 import shlex
@@ -6,6 +9,7 @@ import subprocess
 
 import pytest
 
+from autograder.gradebook.rules import load_rules
 from autograder.isolation import choose_level
 from autograder.tasks import ROOT
 from tools.cli import COMMANDS, main
@@ -13,6 +17,8 @@ from tools.cli import COMMANDS, main
 TEXT = (ROOT / "docs" / "instructor.md").read_text(encoding="utf-8")
 _FILE = re.compile(r"^`([\w.-]+)`:\n\n```(?:toml|csv)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CHECKED = re.compile(r"^\w+ +([\w ]+):", re.MULTILINE)
+_SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_TOML = re.compile(r"^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -65,6 +71,29 @@ def test_every_command_of_the_page_prints_what_the_page_shows(desk, capsys):
         elif exact:
             pattern = ".*?".join(map(re.escape, shown.split("…")))
             assert re.fullmatch(pattern, printed, re.DOTALL), f"$ {command}\n{printed}\n--- the page shows\n{shown}"
+
+
+def test_commands_that_are_not_run_are_known(monkeypatch):
+    calls = []
+    lines = [
+        part.split("#")[0].strip() for line in "".join(_SHELL.findall(TEXT)).splitlines() for part in line.split("&&")
+    ]
+    programs = {"kit": [], "make": [], "nbgrader": [], "git": [], "cd": []}
+    for line in filter(None, lines):
+        programs[line.split()[0]].append(shlex.split(line)[1:])
+    for words in programs["kit"]:
+        monkeypatch.setattr(f"{COMMANDS[words[0]][0]}.run", calls.append)
+        assert main(words) == 0, words
+    assert len(calls) == len(programs["kit"]) > 1
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for (target,) in programs["make"])
+    assert programs["make"]
+
+
+def test_rules_of_the_page_are_rules(tmp_path):
+    for number, text in enumerate(_TOML.findall(TEXT)):
+        (tmp_path / f"{number}.toml").write_text(text, encoding="utf-8")
+        assert load_rules(tmp_path / f"{number}.toml").overrides
 
 
 def test_page_names_every_option_only_as_the_commands_have_it(capsys):
