@@ -138,8 +138,8 @@ def _print_class(graded: list[dict]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(show_edge=False)
-    table.add_column("submission")
+    table = Table(box=None, padding=(0, 2, 0, 0))  # without lines all of it fits into 80 columns
+    table.add_column("submission", no_wrap=True)
     for task in graded[0]["results"]["tasks"]:
         table.add_column(task["id"], justify="right")
     table.add_column("total", justify="right")
