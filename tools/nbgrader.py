@@ -62,9 +62,12 @@ def course_files(table: TaskTable, tasks: set[str] | None = None) -> dict[str, b
         if name.endswith(".ipynb"):
             source[name] = graded_notebook(content.decode(), table, tasks).encode()
     config = CONFIG.read_text(encoding="utf-8").replace("@STUB@", ANSWER_PROMPT)
-    return {f"source/{ASSIGNMENT}/{name}": content for name, content in source.items()} | {
-        "nbgrader_config.py": config.encode()
-    }
+    return {f"source/{ASSIGNMENT}/{name}": content for name, content in source.items()} | {CONFIG.name: config.encode()}
+
+
+def allowed_names(listed: set[str]) -> set[str]:
+    """Return the path in a course of every file that may be there, from those in the student's folder."""
+    return {f"source/{ASSIGNMENT}/{name}" for name in listed} | {CONFIG.name}
 
 
 def graded_notebook(text: str, table: TaskTable, tasks: set[str] | None = None) -> str:

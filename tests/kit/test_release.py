@@ -74,8 +74,8 @@ def git(folder, *arguments):
 
 def test_release_leaves_an_autograder_out_that_needs_held_out_images(tmp_path, any_tree, monkeypatch, capsys):
     monkeypatch.setattr(release, "load_tasks", lambda: load_tasks(given={"5.1": False}))
-    monkeypatch.setattr(release, "student_files", lambda: {"a.py": b"pass"})
-    monkeypatch.setattr("tools.nbgrader.course_files", lambda table: {"b.py": b"pass"})
+    monkeypatch.setattr(release, "student_files", lambda: {"LICENSE": b"MIT"})
+    monkeypatch.setattr("tools.nbgrader.course_files", lambda table: {"nbgrader_config.py": b"pass"})
     assert main(["release", "--out", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {
         release.STUDENT_ZIP,
@@ -130,10 +130,29 @@ def test_leak_stops_the_release_and_nothing_is_overwritten(tmp_path, any_tree, m
     assert main(["release", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(
-        "kit release: fcos-assignment.zip would give away: fcos-assignment/helpers/common.py: solution of"
+        "kit release: fcos-assignment.zip would give away: fcos-assignment/helpers/common.py: is not"
     )
+    assert "; fcos-assignment/helpers/common.py: solution of task" in error
     assert error.count("\n") == 1
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == earlier
+
+
+@pytest.mark.parametrize(("function", "name"), [("student_files", "helpers/new.py"), ("course_files", "b.py")])
+def test_file_that_is_not_on_the_list_stops_the_release(function, name, tmp_path, any_tree, monkeypatch, capsys):
+    """Whatever wrote it there: the list knows nothing of patterns."""
+    files = {"student_files": {"LICENSE": b"MIT"}, "course_files": {"nbgrader_config.py": b"pass"}}
+    files[function][name] = b"harmless = 1"
+    monkeypatch.setattr(release, "student_files", lambda: files["student_files"])
+    monkeypatch.setattr("tools.nbgrader.course_files", lambda table: files["course_files"])
+    assert main(["release", "--out", str(tmp_path)]) == 2
+    assert f"/{name}: is not on the list of what students receive, tools/handed_out.txt" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_of_what_students_receive_is_sorted_and_true():
+    listed = release.HANDED_OUT.read_text().splitlines()
+    assert listed == sorted(set(listed))
+    assert set(listed) == set(release.student_files())
 
 
 def test_other_files_are_not_overwritten(tmp_path, any_tree, capsys):
