@@ -30,6 +30,7 @@ class Process:
 
     name = "process"
     counts_processes = False  # the kernel counts all processes of this user together
+    memory_folders: tuple[str, ...] = ()  # where a worker writes into memory, if it has a network of its own as well
 
     def __init__(self, place: Path):
         self.place = place
@@ -183,6 +184,7 @@ class Bubblewrap(Process):
 
     name = "bubblewrap"
     counts_processes = True
+    memory_folders = mounts.SCRATCH
 
     def __init__(self, place: Path):
         super().__init__(place)

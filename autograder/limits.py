@@ -4,6 +4,8 @@ The kernel keeps the limits of single processes (`Limits.for_worker`); what a wh
 here, some times a second, for as long as a probe runs.
 """
 
+import contextlib
+import os
 from dataclasses import dataclass, replace
 
 import psutil
@@ -24,7 +26,9 @@ class Limits:
         processes: processes and threads at one time.
         output_bytes: of stdout and stderr together; the rest is drained and dropped.
         file_bytes: size of one file that it writes.
-        open_files: descriptors.
+        open_files: descriptors of one process.
+        sockets: of all processes, together with those that wait to be accepted; where the worker has its own network.
+        files: in the folders in memory, where it has such.
         submission_seconds: wall clock of all probes of one submission; twice that of computing.
     """
 
@@ -33,7 +37,9 @@ class Limits:
     processes: int = 64
     output_bytes: int = 64 << 10
     file_bytes: int = 64 << 20
-    open_files: int = 256
+    open_files: int = 128
+    sockets: int = 512
+    files: int = 16384
     submission_seconds: float = 900.0
 
     @property
@@ -81,13 +87,16 @@ class Watchdog:
 
     Args:
         pid: of the worker; its descendants are counted as well.
+        memory_folders: folders in memory, as the worker sees them, where it has a file system and a network of its own.
     """
 
     tick_seconds = _TICK_SECONDS
 
-    def __init__(self, pid: int):
+    def __init__(self, pid: int, memory_folders: tuple[str, ...] = ()):
         self._pid = pid
         own = self._family()
+        self._zygote = own[-1].pid if own else pid  # each started the next
+        self._memory_folders = memory_folders
         self._own = frozenset(process.pid for process in own)
         # What every fork of the zygote shares with it, and counts as its own.
         self._shared = max((_resident(process) for process in own), default=0)
@@ -112,9 +121,24 @@ class Watchdog:
             return "memory", f"used more than {limits.memory_gib:g} GiB"
         if cpu > limits.cpu_seconds:
             return "timeout", f"stopped after {limits.cpu_seconds:g} s of computing"
+        if self._memory_folders and (passed := self._kernel_memory(limits)):
+            return "memory", passed
         if psutil.virtual_memory().available < _LAST_RESERVE:
             return "memory", "used up the memory of this machine"
         return None
+
+    def _kernel_memory(self, limits: Limits) -> str:
+        """Say which of the things is passed that take memory of the kernel, which no process is charged for."""
+        inside = f"/proc/{self._zygote}"
+        with contextlib.suppress(OSError):
+            with open(f"{inside}/net/unix", "rb") as sockets:
+                if sum(1 for _ in sockets) - 1 > limits.sockets:  # under a heading
+                    return f"used more than {limits.sockets} sockets"
+            for folder in self._memory_folders:
+                usage = os.statvfs(f"{inside}/root{folder}")
+                if usage.f_files - usage.f_ffree > limits.files:
+                    return f"made more than {limits.files} files"
+        return ""
 
     def _without_sharing(self, processes: list[psutil.Process], resident: int) -> float:
         """Memory of some processes together, what several share counted once, as far as the kernel tells."""

@@ -163,7 +163,7 @@ class Worker:
             raise KitError(f"the worker did not start: {reason[-1] if reason else 'it ended at once'}")
         if not json.loads(message)["restricts"] and self.isolation != "process" and not self.isolation_warning:
             self.isolation_warning = "this kernel cannot take system calls away from a submission (seccomp)"
-        self._watchdog = Watchdog(self._process.pid)
+        self._watchdog = Watchdog(self._process.pid, self._level.memory_folders)
         self._has_run = True
 
     def _converse(self, request: dict, limits: Limits, answer) -> Outcome | None:

@@ -5,6 +5,7 @@ CONFIG is JSON: "packages" (folders to import from), "root" (where helpers lie),
 `sitecustomize` and `.pth` files, so the import path is exactly what is set here.
 """
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import json
@@ -32,9 +33,16 @@ def become(user: int) -> None:
     os.setuid(user)
 
 
+def end_before_the_grader() -> None:
+    """Let the kernel choose this worker and its probes when the whole machine is out of memory."""
+    with contextlib.suppress(OSError):  # not Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def main() -> None:
     """Set the import path, import what every probe needs, and serve."""
     config = json.loads(sys.argv[1])
+    end_before_the_grader()
     if config["user"] is not None:
         become(config["user"])
     sys.argv = ["worker"]

@@ -1,9 +1,10 @@
 """Takes system calls away from a probe that no submission needs, on Linux (seccomp, as browsers and containers use it).
 
-Three kinds. What reaches other processes: tracing them, reading their memory, signalling the zygote or the grader. What
-outlives a probe or is counted nowhere: System V memory, message queues, keys of the kernel, files in memory. What opens
-the kernel wide or leaves the sandbox: new namespaces, mounts, and every socket but local ones, so that also the levels
-without namespaces have no network.
+Three kinds. What reaches other processes: tracing them, reading their memory, signalling the zygote or the grader, also
+by way of a descriptor's owner. What outlives a probe or is counted nowhere: System V memory, message queues, keys of
+the kernel, files in memory, longer queues of sockets and pipes, pages that a pipe holds. What opens the kernel wide or
+leaves the sandbox: new namespaces, mounts, and every socket but local connections, so that also the levels without
+namespaces have no network.
 """
 
 import ctypes
@@ -53,6 +54,10 @@ _DENIED = {
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
     "io_uring_setup": (425, 425),
+    "io_setup": (206, 0),
+    "vmsplice": (278, 75),
+    "splice": (275, 76),
+    "tee": (276, 77),
 }
 # Their first argument names a process: the guarded ones are refused.
 _NAME_A_PROCESS = {
@@ -64,13 +69,21 @@ _NAME_A_PROCESS = {
     "prlimit64": (302, 261),
     "sched_setaffinity": (203, 122),
 }
-_CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
+_CLONE, _CLONE3 = (56, 220), (435, 435)
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag
-_AF_UNIX = 1
+# Local ones, and connections alone: anybody can fill the queue of a datagram socket, and then vanish.
+_MAKE_SOCKETS = {"socket": (41, 198), "socketpair": (53, 199)}
+_AF_UNIX, _SOCK_DGRAM = 1, 2  # the bit of SOCK_DGRAM is in SOCK_RAW too, which is the same, and in no other
+_SETSOCKOPT, _SO_REUSEADDR = (54, 208), 2  # what multiprocessing sets; others lengthen queues
+# Their second argument says what to do. Naming an owner of a descriptor, and a signal, is a way to kill a process.
+_COMMANDS = {
+    "fcntl": ((72, 25), {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15, "F_SETPIPE_SZ": 1031}),
+    "ioctl": ((16, 29), {"FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902}),
+}
 
 # Of the kernel's packet filter machine: load a word of the call, compare it, return.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _ALLOW, _REFUSE, _ABSENT = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _PR_GET_SECCOMP, _MODE_FILTER = 38, 22, 21, 2
 
@@ -114,12 +127,20 @@ def _program(guarded: list[int]) -> list[tuple[int, int, int, int]]:
         program += _on(numbers[column], [(_RETURN, 0, 0, _REFUSE)])
     # glibc falls back to clone(), whose flags can be looked at; those of clone3() lie in memory.
     program += _on(_CLONE3[column], [(_RETURN, 0, 0, _ABSENT)])
-    program += _on(_CLONE[column], _first_argument([(_ANY_BIT, _NEW_NAMESPACES)], _REFUSE, otherwise=_ALLOW))
-    program += _on(_SOCKET[column], _first_argument([(_EQUAL, _AF_UNIX)], _ALLOW, otherwise=_REFUSE))
+    program += _on(_CLONE[column], _argument(0, [(_ANY_BIT, _NEW_NAMESPACES)], _REFUSE, otherwise=_ALLOW))
+    for numbers in _MAKE_SOCKETS.values():
+        connection = _argument(1, [(_ANY_BIT, _SOCK_DGRAM)], _REFUSE, otherwise=_ALLOW)
+        local = [(_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 1, 0, _AF_UNIX), (_RETURN, 0, 0, _REFUSE)]
+        program += _on(numbers[column], [*local, *connection])
+    harmless = [(_EQUAL, _SO_REUSEADDR)]
+    program += _on(_SETSOCKOPT[column], _argument(2, harmless, _ALLOW, otherwise=_REFUSE))
+    for numbers, commands in _COMMANDS.values():
+        tests = [(_EQUAL, command) for command in commands.values()]
+        program += _on(numbers[column], _argument(1, tests, _REFUSE, otherwise=_ALLOW))
     for name, numbers in _NAME_A_PROCESS.items():
         groups = [(_AT_LEAST, 0x80000000)] if name == "kill" else []  # negative: process groups, and -1 is everybody
         tests = [*groups, *((_EQUAL, pid) for pid in guarded)]
-        program += _on(numbers[column], _first_argument(tests, _REFUSE, otherwise=_ALLOW))
+        program += _on(numbers[column], _argument(0, tests, _REFUSE, otherwise=_ALLOW))
     return [*program, (_RETURN, 0, 0, _ALLOW)]
 
 
@@ -127,7 +148,7 @@ def _on(number: int, block: list) -> list:
     return [(_EQUAL, 0, len(block), number), *block]
 
 
-def _first_argument(tests: list[tuple[int, int]], if_any: int, otherwise: int) -> list:
-    """A block that decides by the call's first argument."""
+def _argument(index: int, tests: list[tuple[int, int]], if_any: int, otherwise: int) -> list:
+    """A block that decides by one of the call's arguments, as far as its lower 32 bits."""
     steps = [(operation, len(tests) - i, 0, constant) for i, (operation, constant) in enumerate(tests)]
-    return [(_LOAD, 0, 0, _FIRST_ARGUMENT), *steps, (_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, if_any)]
+    return [(_LOAD, 0, 0, _ARGUMENTS + 8 * index), *steps, (_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, if_any)]

@@ -157,14 +157,50 @@ PERSISTENT = {
     "user namespaces": "libc.unshare(0x10000000)",
     "tracing": "libc.ptrace(16, os.getppid(), None, None)",
     "the network": "libc.socket(2, 1, 0)",
+    "datagrams": "libc.socket(1, 2, 0)",
+    "pairs for datagrams": "libc.socketpair(1, 2 | 0o2000000, 0, (ctypes.c_int * 2)())",
+    "longer queues of sockets": "libc.setsockopt(connection().fileno(), 1, 7, b'\\0\\0\\1\\0', 4)",
+    "longer pipes": "libc.fcntl(os.pipe()[0], 1031, 1 << 18)",
+    "pages in pipes": "libc.vmsplice(os.pipe()[1], b'x' * 16, 0, 0)",
+    "the owner of a pipe": "libc.fcntl(os.pipe()[0], 8, os.getpid())",
+    "the owner of a pipe, by structure": "libc.fcntl(os.pipe()[0], 15, (ctypes.c_int * 2)(1, os.getpid()))",
+    "the signal of a pipe": "libc.fcntl(os.pipe()[0], 10, 9)",
+    "the owner of a socket": "libc.ioctl(connection().fileno(), 0x8901, (ctypes.c_int * 1)(os.getpid()))",
+    "the group of a socket": "libc.ioctl(connection().fileno(), 0x8902, (ctypes.c_int * 1)(os.getpid()))",
     "kernel programs": "libc.syscall(321 if os.uname().machine == 'x86_64' else 280, 0, None, 0)",
 }
 
 
 @pytest.mark.parametrize("expression", PERSISTENT.values(), ids=PERSISTENT)
 def test_system_calls_are_taken_away(call, level, expression):
-    source = f"import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\ndef f():\n    return {expression}"
+    source = (
+        "import ctypes, os, socket\nlibc = ctypes.CDLL(None, use_errno=True)\nkept = []\n"
+        "def connection():\n    kept[:] = socket.socketpair()\n    return kept[0]\n"
+        f"def f():\n    return {expression}"
+    )
     assert call(source, level, LONG).value == -1
+
+
+def test_worker_cannot_be_killed_as_the_owner_of_a_pipe(call, level):
+    source = """
+import fcntl, os, time
+def f():
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(reader, fcntl.F_SETOWN, os.getppid())
+        fcntl.fcntl(reader, 10, 9)
+        fcntl.fcntl(reader, fcntl.F_SETFL, os.O_ASYNC)
+    except PermissionError:
+        return "refused"
+    os.write(writer, b"x")
+    time.sleep(1)
+    return os.getppid()
+"""
+    assert call(source, level, LONG).value == "refused"
+
+
+def test_kernel_ends_a_worker_before_the_grader(call, level):
+    assert call("def f():\n    return open('/proc/self/oom_score_adj').read()", level, LONG).value == "1000\n"
 
 
 def test_ordinary_programs_still_work(call, level):

@@ -129,6 +129,30 @@ def test_a_submission_has_a_limit_over_all_its_probes(call, write_submission):
     assert call("def f():\n    return 7", limits=LONG).value == 7  # another submission has its own
 
 
+WITHOUT_SIZE = {
+    "files": (
+        "import os, time\ndef f():\n    for number in range(600):\n        os.mknod(f'/tmp/{number}')\n"
+        "    time.sleep(30)",
+        "made more than 500 files",
+    ),
+    # Nobody holds a descriptor of those that called: they wait in the queue.
+    "connections that nobody accepts": (
+        "import socket, time\ndef f():\n    listener = socket.socket(socket.AF_UNIX)\n    listener.bind('')\n"
+        "    listener.listen(128)\n    for _ in range(100):\n        with socket.socket(socket.AF_UNIX) as caller:\n"
+        "            caller.connect(listener.getsockname())\n    time.sleep(30)",
+        "used more than 90 sockets",
+    ),
+}
+
+
+@pytest.mark.at("bubblewrap")
+@pytest.mark.parametrize(("code", "message"), WITHOUT_SIZE.values(), ids=WITHOUT_SIZE)
+def test_memory_that_no_process_is_charged_for_is_limited(call, level, code, message):
+    outcome = call(code, level, Limits(seconds=20, files=500, sockets=90))
+    assert (outcome.status, outcome.message) == ("memory", message)
+    assert call("def f():\n    return 7", level, LONG).value == 7
+
+
 @pytest.mark.at("bubblewrap")
 def test_full_disk_is_an_error_and_is_empty_again(call, level):
     code = """

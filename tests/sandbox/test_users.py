@@ -45,6 +45,11 @@ def f():
     except OSError:
         found["root again"] = False
     return json.dumps(found)
+def make_files():
+    import time
+    for number in range(600):
+        os.mknod(f"/tmp/{number}")
+    time.sleep(30)
 '''
 folder = Path(tempfile.mkdtemp()) / "submission"
 folder.mkdir()
@@ -54,7 +59,11 @@ level, warning = choose_level(sys.argv[1])
 request = {"folder": str(folder), "modules": ["common"], "replaced": [], "forbidden": [], "probe": "call"}
 with Worker(level, folder, warning) as worker:
     outcome = worker.run({**request, "inputs": {"function": "f", "arguments": {}}}, Limits(seconds=60))
+    files = worker.run(
+        {**request, "inputs": {"function": "make_files", "arguments": {}}}, Limits(seconds=20, files=500)
+    ) if level == "bubblewrap" else None
 found = {"warning": warning, "grader": os.getuid(), "status": outcome.status, "value": outcome.value}
+found["files"] = files and files.message
 print(json.dumps(found | {"message": outcome.message}))
 """
 ATTACKS = """
@@ -134,6 +143,7 @@ def test_ordinary_user_can_grade_in_bubblewrap(run_reachable):
     inside = json.loads(found["value"])
     assert (inside["uid"], inside["groups"], inside["root again"]) == (65534, [], False)
     assert inside["folder"] == "/submission/common.py"
+    assert found["files"] == "made more than 500 files"
 
 
 def test_solutions_that_everybody_can_read_are_a_warning(found):
