@@ -6,6 +6,7 @@ another one.
 """
 
 import hashlib
+import itertools
 import json
 import re
 import unicodedata
@@ -26,6 +27,7 @@ _CANVAS = re.compile(
 )
 _GRADESCOPE = re.compile(r"submission_(?P<id>\d+)")
 _COPY = re.compile(r"(?: ?\((?P<browser>\d+)\)|-(?P<canvas>\d+))$")
+_MOST_LETTERS, _MOST_BYTES = 80, 150  # of an id; with what files of results add to it, a system allows 255 bytes
 _STUDENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,31}")  # as `helpers.submission` asks for
 
 
@@ -63,7 +65,7 @@ class ClassFolder:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Found:
     """One submission before it is clear whose it is."""
 
@@ -162,26 +164,39 @@ def _by_student(found: list[_Found], notes: list[str]) -> dict[str, list[_Found]
                 one.name = _without_suffix(one.paths[0].name)
     plain: dict[str, list[_Found]] = defaultdict(list)
     for one in found:
-        if not any(one is other for other in named.get(one.id, ())):
+        if one not in named.get(one.id, ()):
             plain[one.name].append(one)
     claims: dict[str, dict[str, list[_Found]]] = defaultdict(lambda: defaultdict(list))
+    bearers: dict[str, list[_Found]] = defaultdict(list)  # of a name, whatever their manifests say
     for name, group in plain.items():
         newest = max(group, key=lambda one: one.age)
         newest.members = _claimed_ids(newest.paths)
-        claim = "+".join(newest.members)
-        claims[claim or name.removesuffix("_fcos")][_COPY.sub("", name) if claim else name] += group
+        claim, own = "+".join(newest.members), name.removesuffix("_fcos")
+        claims[claim or own][_COPY.sub("", name) if claim else name] += group
+        bearers[own.casefold()] += group
     for student, by_name in claims.items():
-        if len(by_name) == 1 and student not in named:
-            named[student] = next(iter(by_name.values()))
+        claimants = [one for group in by_name.values() for one in group]
+        others = list(named.get(student, ()))
+        if any(one.members for one in claimants):
+            others += [one for one in bearers[student.casefold()] if one not in claimants]
+        if len(by_name) == 1 and not others:
+            named[student] = claimants
             continue
-        sources = [one.source for group in by_name.values() for one in group]
-        others = [one.source for one in named.get(student, ())]
-        notes.append(f"{shown(student)}: claimed by {', '.join(sources + others)}; graded apart, decide by hand")
+        sources = dict.fromkeys(one.source for one in [*claimants, *others])
+        notes.append(f"{shown(student)}: claimed by {', '.join(sources)}; graded apart, decide by hand")
         for name, group in by_name.items():
             for one in group:
                 one.members = ()
-            named[name if name not in named else group[0].source] = group
-    return _fit_for_files(named)
+            named[_free(name, group[0].source, named)] = group
+    result = _fit_for_files(named)
+    assert sorted(map(id, found)) == sorted(id(one) for group in result.values() for one in group), "none is lost"
+    return result
+
+
+def _free(name: str, source: str, named: dict[str, list[_Found]]) -> str:
+    """Return a name that no other submission has."""
+    numbered = (f"{source} ({number})" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name, source], numbered) if one not in named)
 
 
 def _claimed_ids(paths: list[Path]) -> tuple[str, ...]:
@@ -202,12 +217,14 @@ def _fit_for_files(named: dict[str, list[_Found]]) -> dict[str, list[_Found]]:
     result: dict[str, list[_Found]] = {}
     taken: set[str] = set()
     for name, group in sorted(named.items()):
-        plain = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", name)).strip("._-")[:80]
-        if plain != name or plain.casefold() in taken:
-            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-            plain = f"{plain or 'submission'}-{digest[:8]}"
-        taken.add(plain.casefold())
-        result[plain] = group
+        plain = re.sub(r"[^\w.+-]+", "_", unicodedata.normalize("NFC", name)).strip("._-")[:_MOST_LETTERS]
+        plain = plain.encode()[:_MOST_BYTES].decode(errors="ignore")
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+        others = (f"{plain or 'submission'}-{digest[:length]}" for length in range(8, len(digest) + 1))
+        possible = itertools.chain([plain], others) if plain == name else others
+        student = next(one for one in possible if one.casefold() not in taken)
+        taken.add(student.casefold())
+        result[student] = group
     return result
 
 

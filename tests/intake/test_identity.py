@@ -3,10 +3,15 @@
 import json
 import os
 import re
+import tempfile
+from pathlib import Path
 
 import archive_makers as make
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from autograder.batch import write_whole
 from autograder.errors import KitError
 from autograder.identity import find_submissions
 
@@ -30,6 +35,16 @@ def lay_out(tmp_path, names: dict):
             path.write_bytes(content)
         os.utime(path, (1_000_000 + age, 1_000_000 + age))
     return folder
+
+
+def write_class(folder, class_of: dict):
+    """What is found in a class of {folder: student in its manifest, or None}."""
+    for name, claim in class_of.items():
+        (folder / name).mkdir()
+        (folder / name / "common.py").write_bytes(make.COMMON)
+        if claim:
+            (folder / name / "manifest.json").write_text(json.dumps({"student_ids": [claim]}))
+    return find_submissions(folder)
 
 
 def ids_of(folder) -> dict:
@@ -59,6 +74,21 @@ NAMES = {
 def test_name_gives_the_students_id(tmp_path, name):
     folder = lay_out(tmp_path, {name: None if "." not in name else ZIP})
     assert ids_of(folder) == {NAMES[name]: name}
+
+
+LONG = {"長": 84, "𝔞": 63, "e\u0301": 80}  # a character -> as many as a folder's name may have, of 255 bytes
+
+
+@pytest.mark.parametrize("letter", LONG)
+def test_id_of_long_names_leaves_room_for_what_files_add_to_it(tmp_path, letter):
+    names = [letter * LONG[letter], letter * (LONG[letter] - 1)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "common.py").write_bytes(make.COMMON)
+    ids = list(ids_of(tmp_path))
+    assert len(set(ids)) == 2
+    for one in ids:
+        write_whole(tmp_path / f"{one}.json", "{}")
 
 
 @pytest.mark.parametrize("name", ["a b.zip", "=cmd|' -C0'!A0.zip", "-rf.zip", "$(x).zip", "new\nline.zip", "x" * 90])
@@ -176,6 +206,38 @@ def test_manifest_never_displaces_another_submission(tmp_path):
         "alice: claimed by alice.zip, bob.zip; graded apart, decide by hand",
         "111: claimed by carol.zip, Doe_Dan_111_x.zip; graded apart, decide by hand",
     ]
+
+
+# {folder: student in its manifest, or None} -> the id of each, with the start of a SHA-256 where a name is no id
+CHAINS = [
+    # bob says that he is s123, whose folder is there, and s123 that he is walt: each keeps the folder's name.
+    ({"bob": "s123", "s123": "walt", "walt": None}, {"bob": "bob", "s123": "s123", "walt": "walt"}),
+    ({"bob": "s123", "s123": "walt"}, {"bob": "bob", "s123": "walt"}),
+    ({"ann": "BOB", "bob": None}, {"ann": "ann", "bob": "bob"}),
+    # Canvas says who 111 is; the folder 111 is somebody else's, and neither replaces the other.
+    ({"Doe_Dan_111_x": None, "111": None}, {"Doe_Dan_111_x": "111", "111": "111_2-307023d2"}),
+    # An id that is the one which "a b" gets.
+    ({"a b": None, "x": "a_b-c8687a08"}, {"a b": "a_b-c8687a08", "x": "a_b-c8687a08-98c76cf9"}),
+]
+
+
+@pytest.mark.parametrize(("class_of", "expected"), CHAINS)
+def test_manifests_that_name_each_other_lose_no_submission(tmp_path, class_of, expected):
+    assert {one.source: one.id for one in write_class(tmp_path, class_of).submissions} == expected
+
+
+FOLDERS = ["bob", "Bob", "bob (1)", "bob_fcos", "s123", "walt", "111", "Doe_Dan_111_x", "Doe_Dan_111_y", "a b", "a_b"]
+CLAIMS = ["bob", "BOB", "s123", "walt", "111", "bob_fcos", "a_b-c8687a08", None]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(st.sampled_from(FOLDERS), st.sampled_from(CLAIMS), min_size=1))
+def test_every_submission_is_in_one_place_whatever_manifests_say(class_of):
+    with tempfile.TemporaryDirectory() as place:
+        found = write_class(Path(place), class_of)
+    sources = [one.source for one in found.submissions] + [one["source"] for one in found.superseded]
+    assert sorted(sources) == sorted(class_of)
+    assert len({one.id.casefold() for one in found.submissions}) == len(found.submissions)
 
 
 def test_number_that_the_class_shares_is_no_students(tmp_path):
