@@ -82,7 +82,7 @@ def _read_metadata(path: Path, people: People) -> None:
             )
     except OSError as error:
         raise KitError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         raise KitError(f"{path}: not Gradescope's metadata of submissions") from None
 
 

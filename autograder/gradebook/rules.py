@@ -108,7 +108,7 @@ def load_rules(path: Path | None) -> Rules:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise KitError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KitError(f"{path}: not TOML ({error})") from None
     _check(path, "", raw)
     rules = Rules()
