@@ -57,7 +57,7 @@ def _refuse_to_replace(path: Path, kind: str, remedy: str) -> None:
         return
     except OSError:  # a folder, or nothing that can be read: no page either
         pass
-    raise KitError(f"{path}: exists and is no page of {kind} by this command; {remedy}")
+    raise KitError(f"{path}: exists and is no {kind} page of the kit; {remedy}")
 
 
 def _page_of(results: dict, folder: Path) -> Path:
