@@ -20,6 +20,7 @@ from autograder.tar_stream import TarError, members
 
 MAX_ENTRIES = 50_000  # a course folder with the whole of VOC2007 in it has about 20,000
 _TOO_MANY = f"more than {MAX_ENTRIES:,} files; hand in only your own"
+MAX_NAMES = 8 << 20  # bytes of all names: they are kept while it is chosen what to copy
 MAX_READ = 8 << 20  # one read of a parser: the directory of a zip with MAX_ENTRIES entries fits
 MAX_UNPACKED = 1 << 30  # a tar has to be unpacked to be listed
 MAX_RATIO = 200  # source code packs to a fifth, the most repetitive of it to a hundredth
@@ -125,9 +126,13 @@ _UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.
 
 
 def _counted(entries: Iterator[Entry]) -> Iterator[Entry]:
+    names = 0
     for count, entry in enumerate(entries):
+        names += len(entry.name.encode("utf-8", "surrogateescape"))
         if count == MAX_ENTRIES:
             raise SubmissionRefused(_TOO_MANY)
+        if names > MAX_NAMES:
+            raise SubmissionRefused(f"names of more than {MAX_NAMES >> 20} MiB; hand in only your own files")
         yield entry
 
 

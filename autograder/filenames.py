@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from autograder.archives import MAX_DEPTH
 from autograder.tasks import FILES
 
-MAX_NAME = 120  # characters of one part; file systems allow 255 bytes
+MAX_NAME, MAX_NAME_BYTES = 120, 255  # characters, and what file systems allow for one part of a path
 # The worker serves its own under these names, whatever lies beside a submission.
 KIT_MODULES = {"helpers", "a4_helper", "eecs598", "autograder", "fcos_worker"}
 _SETTINGS = {
@@ -62,6 +62,8 @@ def clean_name(name: str) -> tuple[PurePosixPath | None, str]:
         return None, "a path that leads out of the submission"
     if not parts or any(len(part) > MAX_NAME for part in parts):
         return None, "a name that no file can have" if not parts else f"a name of more than {MAX_NAME} characters"
+    if any(len(part.encode("utf-8")) > MAX_NAME_BYTES for part in parts):
+        return None, f"a name of more than {MAX_NAME_BYTES} bytes"
     if len(parts) > MAX_DEPTH + 1:
         return None, f"more than {MAX_DEPTH} folders deep"
     return PurePosixPath(*parts), ""

@@ -4,6 +4,7 @@ Graded are `common.py` and `one_stage_detector.py`; Python files and packages be
 left out and named in a note, so that no student wonders why a file played no part.
 """
 
+import errno
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from autograder.archives import (
     Entry,
@@ -32,6 +34,8 @@ MANIFEST, WEIGHTS = "manifest.json", "fcos_detector.pt"
 # Bytes of one file, as `helpers.submission` tells students before the deadline; a manifest lists names and hashes.
 MAX_SOURCE_BYTES, MAX_WEIGHTS_BYTES, MAX_MANIFEST_BYTES = 1 << 20, 200 << 20, 64 << 10
 _DATA = {MANIFEST: MAX_MANIFEST_BYTES, WEIGHTS: MAX_WEIGHTS_BYTES}
+# What file systems say of names that are not for them: too long, of a form that they do not take, or there already.
+_ABOUT_NAMES = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST}
 MAX_EXTRA_FILES, MAX_EXTRA_BYTES = 500, 8 << 20  # what may come along beside the two files
 
 
@@ -234,11 +238,15 @@ def _copy(entries: Iterator[Entry], plan: dict[int, _Place], folder: Path, notes
             continue
         # Every part of the path is a Python identifier or a name of ours, so it cannot lead out of the folder.
         target = folder / place.path
-        for parent in reversed(target.relative_to(folder).parents[:-1]):
-            (folder / parent).mkdir(exist_ok=True)
-            (folder / parent).chmod(0o755)  # as the folder itself
         try:
-            with target.open("xb") as file:
+            file = _new_file(target, folder)
+        except OSError as error:
+            if error.errno not in _ABOUT_NAMES:  # a full disk, say, is not the student's
+                raise
+            notes.leave_out(place.path, f"cannot be written under this name ({error.strerror})")
+            continue
+        try:
+            with file:
                 for chunk in read_entry(entry, place.limit):
                     file.write(chunk)
                     extra_bytes += len(chunk) if place.extra else 0
@@ -246,3 +254,11 @@ def _copy(entries: Iterator[Entry], plan: dict[int, _Place], folder: Path, notes
         except EntryRefused as error:
             target.unlink()
             notes.leave_out(place.path, str(error))
+
+
+def _new_file(target: Path, folder: Path) -> BinaryIO:
+    """Open a file that is not there yet, with the folders above it up to `folder`."""
+    for parent in reversed(target.relative_to(folder).parents[:-1]):
+        (folder / parent).mkdir(exist_ok=True)
+        (folder / parent).chmod(0o755)  # as the folder itself
+    return target.open("xb")

@@ -11,6 +11,7 @@ from typing import Protocol
 
 BLOCK = 512
 _MAX_LONG_HEADER = 64 << 10  # a long name, or the attributes that a Mac stores with a file
+_MAX_HEADERS = 16  # before one member; programs write up to three
 _REGULAR = b"0\07"
 _NO_DATA = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a FIFO"}
 _CHUNK = 1 << 16
@@ -68,9 +69,10 @@ def members(stream: Stream) -> Iterator[Member]:
     """Read a tar: the old form, ustar, and the long names of GNU and pax.
 
     Raises:
-        TarError: a header is damaged, too long, or missing at the end of the data.
+        TarError: a header is damaged, too long, or missing at the end of the data; or too many speak of one member.
     """
     extended: dict[str, bytes] = {}  # from headers that speak of the next one
+    headers = 0
     while True:
         header = _read_all(stream, BLOCK)
         if not header.strip(b"\0"):
@@ -79,6 +81,9 @@ def members(stream: Stream) -> Iterator[Member]:
             raise TarError("a header is damaged")
         kind, size = header[156:157], _number(header[124:136])
         if kind in (b"L", b"K", b"x", b"g"):
+            headers += 1
+            if headers > _MAX_HEADERS:
+                raise TarError(f"more than {_MAX_HEADERS} headers for one file")
             payload = _payload(stream, size)
             if kind == b"L":
                 extended["path"] = payload.rstrip(b"\0")
@@ -90,12 +95,12 @@ def members(stream: Stream) -> Iterator[Member]:
             size = _decimal(extended["size"])
         is_folder = kind == b"5" or (kind == b"\0" and name.endswith(b"/"))
         refusal = _NO_DATA.get(kind, "" if kind in _REGULAR else "not a regular file")
-        if any(key.startswith("GNU.sparse") for key in extended):
+        if "sparse" in extended:
             refusal = "not a regular file"
         length = 0 if is_folder or kind in _NO_DATA else size
         member = Member(name.decode("utf-8", "surrogateescape"), size, refusal, is_folder, stream, length)
         yield member
-        extended = {}
+        extended, headers = {}, 0
         _skip(stream, member._left + -length % BLOCK)
 
 
@@ -128,7 +133,7 @@ def _ustar_name(header: bytes) -> bytes:
 
 
 def _pax_records(payload: bytes) -> dict[str, bytes]:
-    """Read records of the form "<length> <key>=<value>\\n"."""
+    """Read records of the form "<length> <key>=<value>\\n"; kept are path, size and whether one of them says sparse."""
     records, at = {}, 0
     while at < len(payload) and payload[at] != 0:
         digits = payload[at : at + 8].split(b" ")[0]
@@ -136,7 +141,10 @@ def _pax_records(payload: bytes) -> dict[str, bytes]:
         key, equals, value = payload[at + len(digits) + 1 : end - 1].partition(b"=")
         if not equals or end > len(payload) or payload[end - 1 : end] != b"\n":
             raise TarError("a long header is damaged")
-        records[key.decode("utf-8", "replace")] = value
+        if key in (b"path", b"size"):
+            records[key.decode()] = value
+        elif key.startswith(b"GNU.sparse"):
+            records["sparse"] = b""
         at = end
     return records
 

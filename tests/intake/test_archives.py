@@ -1,10 +1,13 @@
 """Whatever an archive holds, nothing lands outside the copy, and the honest files are found."""
 
+import errno
 import gzip
+import io
 import os
 import stat
 import tarfile
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import archive_makers as make
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from autograder import archives
 from autograder.archives import SubmissionRefused
 from autograder.intake import open_submission
+from autograder.tar_stream import members
 
 # name of an entry -> a word of the note that names it
 REFUSED_NAMES = {
@@ -33,6 +37,8 @@ REFUSED_NAMES = {
     "-rf.py": "not a name that Python can import",
     "; rm x;.py": "not a name that Python can import",
     "x" * 130 + ".py": "more than 120 characters",
+    "長" * 100 + ".py": "more than 255 bytes",
+    "長" * 100 + "/a.py": "more than 255 bytes",
     "/".join("abcdefghijklmn") + ".py": "folders deep",
     ".DS_Store": "left behind",
     "._common.py": "left behind",
@@ -202,15 +208,69 @@ def test_tar_header_with_a_negative_size_does_not_loop(tmp_path):
         take_in(tmp_path, bytes(header) + bytes(1024), "submission.tar")
 
 
+@pytest.mark.parametrize("count", [16, 17])
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_tar_of_nothing_but_headers_of_headers_is_read_without_recursion(tmp_path, kind):
+def test_headers_of_headers_are_read_up_to_a_number(tmp_path, count, kind):
     record = b"12 path=a.py\n" if kind == tarfile.XHDTYPE else b"a.py\0"
     info = make.special("long", kind)
     info.size = len(record)
-    nested = (info.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0")) * 3000
+    nested = (info.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0")) * count
     files = gzip.decompress(make.tar_of({"replaced": b"x = 1\n", **make.HONEST}))
-    copy, notes = take_in(tmp_path, nested.replace(b"12 path", b"13 path") + files, "submission.tar")
+    content = nested.replace(b"12 path", b"13 path") + files
+    if count > 16:
+        with pytest.raises(SubmissionRefused, match="more than 16 headers for one file"):
+            take_in(tmp_path, content, "submission.tar")
+        return
+    copy, notes = take_in(tmp_path, content, "submission.tar")
     assert (copy, notes) == ({"a.py": b"x = 1\n", **make.HONEST}, [])
+
+
+def pax(records: dict[str, str]) -> bytes:
+    """A header of records, without the member that it speaks of."""
+    info = tarfile.TarInfo("a.py")
+    info.pax_headers = records
+    return info.tobuf(tarfile.PAX_FORMAT)[: -tarfile.BLOCKSIZE]
+
+
+def test_records_of_a_tar_that_nobody_asks_for_are_not_kept():
+    many = pax({f"k{number:04}": "" for number in range(4000)} | {"GNU.sparse.major": "1", "path": "b.py"})
+    tracemalloc.start()
+    try:
+        found = members(io.BytesIO(many + tarfile.TarInfo("a.py").tobuf() + bytes(1024)))
+        member = next(found)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (member.name, member.refusal) == ("b.py", "not a regular file")
+    assert kept < 200_000  # the header takes 45 kB; 4000 records as objects of Python take more than 500
+
+
+def test_tar_of_long_names_is_refused_before_they_fill_the_memory(tmp_path):
+    longest = pax({"path": "x" * 60_000}) + tarfile.TarInfo("a.py").tobuf()  # 8 MiB hold 139 of them
+    copy, _ = take_in(tmp_path, longest * 139 + make.tar_of(make.HONEST, mode="w"), "submission.tar")
+    assert copy == make.HONEST
+    with pytest.raises(SubmissionRefused, match="names of more than 8 MiB"):
+        take_in(tmp_path, longest * 140 + make.tar_of(make.HONEST, mode="w"), "submission.tar")
+
+
+def test_name_that_the_file_system_does_not_take_costs_only_itself(tmp_path, monkeypatch):
+    """Some take less than 255 bytes: encrypted ones 143."""
+    opened = Path.open
+
+    def open_there(path, *args, **kwargs):
+        if path.name.startswith("x"):
+            raise OSError(error, os.strerror(error))
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", open_there)
+    content, error = make.zip_of({"xyz.py": b"x = 1\n", **make.HONEST}), errno.ENAMETOOLONG
+    assert take_in(tmp_path, content) == (
+        make.HONEST,
+        ["xyz.py: cannot be written under this name (File name too long)"],
+    )
+    error = errno.ENOSPC  # the machine's fault, and nothing to take points for
+    with pytest.raises(OSError, match="No space left"):
+        take_in(tmp_path, content)
 
 
 def test_tar_with_a_huge_long_name_is_refused(tmp_path):
