@@ -8,8 +8,6 @@ was killed and resumed leaves the same files, byte for byte, as one that was not
 something different each time, and says so in an error, has a message that differs.)
 """
 
-import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,15 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autograder.archives import EntryRefused, list_entries, read_entry
 from autograder.errors import KitError
-from autograder.filenames import ARCHIVES
+from autograder.fingerprint import fingerprint
+from autograder.grade import NOT_STARTED
 from autograder.graders import Job, grade_job
 from autograder.held_out import HeldOut, described
 from autograder.identity import ClassFolder, Submission
+from autograder.isolation import LEVELS
 from autograder.soundness import UnsoundResults, require_sound
 from autograder.tasks import TaskTable
 
+CHECK_AFTER = 5.0  # seconds in which no grading ends
 GIVE_UP_AFTER = 10  # failures without one success: the kit is broken, and no submission
 
 
@@ -68,11 +68,16 @@ class Tally:
 
 
 class ResultStore:
-    """The results of a class on disk."""
+    """The results of a class on disk.
+
+    Attributes:
+        weaker: ids whose results were there, but from a weaker isolation than is insisted on now: they do not count.
+    """
 
     def __init__(self, out: Path, table: TaskTable, options: Options):
         self.out, self.folder = out, out / "results"
         self._table, self._options = table, options
+        self.weaker: set[str] = set()
         self._held_out = None if options.held_out is None else described(options.held_out)
 
     @contextmanager
@@ -100,7 +105,7 @@ class ResultStore:
         return self.folder / f"{student}.json"
 
     def load(self, submission: Submission) -> dict | None:
-        """Return the results of this very submission, if they are there.
+        """Return the results of this very submission, if they are there and of the isolation that is insisted on.
 
         Raises:
             KitError: they were made with other tasks or options, so that no two results could be compared.
@@ -122,7 +127,12 @@ class ResultStore:
             raise KitError(f"{path}: measured on other held-out images, or on none; name another folder with --out")
         if results.get("members", []) != list(submission.members):
             return None
-        return results if results["submission_sha256"] == fingerprint(submission.paths) else None
+        if results["submission_sha256"] != fingerprint(submission.paths):
+            return None
+        if _is_weaker(results.get("isolation", ""), options.isolation):
+            self.weaker.add(submission.id)
+            return None
+        return results
 
     def save(self, submission: Submission, results: dict) -> dict:
         """Write a submission's results; at no moment is there half a file.
@@ -165,23 +175,11 @@ def write_whole(path: Path, text: str) -> None:
         raise KitError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def fingerprint(paths: tuple[Path, ...]) -> str:
-    """Return a hash of what was handed in; it changes when a student's file is replaced by another of the same name."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode("utf-8", "surrogateescape") + b"\0")
-        if not path.is_dir():
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-            continue
-        with contextlib.suppress(KitError, EntryRefused):  # told when it is graded, with the reason
-            for entry in list_entries(path):
-                digest.update(f"{entry.name}\0{entry.size}\0".encode("utf-8", "surrogateescape"))
-                if not entry.refusal and entry.name.lower().endswith((".py", ".pt", *ARCHIVES)):
-                    for chunk in read_entry(entry, entry.size):
-                        digest.update(chunk)
-    return digest.hexdigest()
+def _is_weaker(level: str, wanted: str | None) -> bool:
+    """Whether something ran, and at a level below the one that is insisted on."""
+    if wanted is None or level == NOT_STARTED:
+        return False
+    return level not in LEVELS or LEVELS.index(level) > LEVELS.index(wanted)
 
 
 def _lock(file, out: Path) -> None:
@@ -205,6 +203,7 @@ def grade_class(
     tally: Tally,
     on_change: Callable[[Tally, Submission | None, dict | None], None] = lambda *_: None,
     grade: Callable[[Job], dict] = grade_job,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Grade every submission that has no result yet.
 
@@ -217,9 +216,10 @@ def grade_class(
         tally: new; it is right at every moment, also when this function does not return.
         on_change: called at the start and after each submission, with its results; None when there are none.
         grade: the function that grades one job.
+        check: called from time to time while none ends; it raises `KitError` when waiting has become pointless.
 
     Raises:
-        KitError: the kit is broken; results that are there stay.
+        KitError: the kit is broken, or `check` gave up; results that are there stay.
         KeyboardInterrupt: as it came; results that are there stay.
     """
     pending = []
@@ -245,21 +245,26 @@ def grade_class(
         return None
 
     suspects: dict[Submission, Exception] = {}
-    for submission, outcome in _run(pending, options, executor, in_flight, grade):
+    for submission, outcome in _run(pending, options, executor, in_flight, grade, check):
         if (problem := finish(submission, outcome)) is None:
             continue
         suspects[submission] = problem
         if tally.graded == 0 and len(suspects) == GIVE_UP_AFTER:
             raise KitError(f"nothing can be graded: {problem}") from problem
     # Whoever brought down a grader may have brought down its neighbours' as well. Alone, each answers for itself.
-    for submission, outcome in _run(list(suspects), options, executor, 1, grade):
+    for submission, outcome in _run(list(suspects), options, executor, 1, grade, check):
         if (problem := finish(submission, outcome)) is not None:
             tally.not_graded[submission.id] = str(problem)
             on_change(tally, submission, None)
 
 
 def _run(
-    submissions: list[Submission], options: Options, executor: Executor, at_once: int, grade: Callable[[Job], dict]
+    submissions: list[Submission],
+    options: Options,
+    executor: Executor,
+    at_once: int,
+    grade: Callable[[Job], dict],
+    check: Callable[[], None],
 ) -> Iterator[tuple[Submission, dict | Exception]]:
     """Yield each submission with its results, or with what went wrong, in the order in which they end."""
     waiting, running = iter(submissions), {}
@@ -274,7 +279,9 @@ def _run(
                     raise KitError(f"the executor takes no more jobs ({error}); go on with --resume") from error
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            while not (done := wait(running, timeout=CHECK_AFTER, return_when=FIRST_COMPLETED).done):
+                check()
+            for future in done:
                 submission = running.pop(future)
                 try:
                     outcome = future.result()

@@ -17,6 +17,7 @@ from autograder.sandbox import Worker
 from autograder.tasks import Part, Task, TaskTable, load_tasks
 
 GRADED = Path(__file__).resolve().parent / "graded"
+NOT_STARTED = "not started"  # the isolation of a submission that could not be taken in
 NOT_RUN = "the test of this part did not run"
 
 
@@ -190,7 +191,7 @@ def refused_results(
     table = table or load_tasks()
     rows = [_task_result(task, {}, public_only, reason) for task in table.graded if tasks is None or task.id in tasks]
     measured = {} if held_out is None else _with_measures(held_out)
-    results = _results(table, rows, public_only, "not started", "", seed=None, notes=[reason])
+    results = _results(table, rows, public_only, NOT_STARTED, "", seed=None, notes=[reason])
     return results | {"left_out": [], "flags": []} | measured
 
 

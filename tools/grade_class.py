@@ -57,15 +57,19 @@ def run(args) -> int:
     store = ResultStore(out, table, options)
     console = Console(highlight=False)
     stopped = False
-    with store.opened(args.resume), _executor(args) as (executor, in_flight), _progress(console) as on_change:
+    with store.opened(args.resume), _executor(args) as (executor, in_flight, check), _progress(console) as on_change:
         tally = Tally(len(found.submissions))
         try:
-            grade_class(found, store, options, executor, in_flight, tally, on_change)
+            grade_class(found, store, options, executor, in_flight, tally, on_change, check=check)
         except KeyboardInterrupt:
             stopped = True
         summary = write_summary(found, store, tally, table)
         if held_out is not None:
             write_whole(out / PICTURES, json.dumps(pictures_of(held_out)) + "\n")
+    if store.weaker:
+        console.print(
+            f"earlier results that do not count, of a weaker isolation than {args.isolation}: {len(store.weaker)}"
+        )
     _print_summary(summary, tally, out, console)
     if stopped:
         console.print(f"stopped; go on with: kit grade-class {args.folder} --out {out} --resume", markup=False)
@@ -75,17 +79,17 @@ def run(args) -> int:
 
 @contextlib.contextmanager
 def _executor(args):
-    """Yield an executor and the number of jobs to give it at a time."""
+    """Yield an executor, the number of jobs to give it at a time, and what to call while none ends."""
     if args.dask:
         from tools.cluster import dask_executor
 
-        with dask_executor(args.dask) as (executor, threads):
-            yield executor, 2 * threads  # one at work and one on its way, for each thread
+        with dask_executor(args.dask) as (executor, threads, check):
+            yield executor, 2 * threads, check  # one at work and one on its way, for each thread
         return
     jobs = args.jobs or _jobs_that_fit()
     executor = ThreadPoolExecutor(jobs)
     try:
-        yield executor, jobs
+        yield executor, jobs, lambda: None
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         close_graders()  # nobody waits any more for those that are still at work

@@ -5,9 +5,9 @@ import difflib
 import hashlib
 from pathlib import Path
 
-from autograder.batch import fingerprint
 from autograder.desk.results import ClassResults
 from autograder.errors import KitError
+from autograder.fingerprint import fingerprint
 from autograder.identity import find_submissions
 from autograder.intake import SubmissionRefused, open_submission
 from autograder.tasks import FILES, ROOT

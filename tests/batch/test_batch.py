@@ -14,9 +14,11 @@ import fake_grader
 import pytest
 from fake_grader import OPTIONS, TABLE, fake_grade, make_class, results, run
 
-from autograder import batch
-from autograder.batch import Options, ResultStore, fingerprint, write_whole
+from autograder import archives, batch
+from autograder.archives import EntryRefused
+from autograder.batch import Options, ResultStore, write_whole
 from autograder.errors import KitError
+from autograder.fingerprint import fingerprint
 from autograder.graders import GraderDied
 from autograder.held_out import HeldOut
 from autograder.identity import find_submissions
@@ -291,6 +293,28 @@ def test_results_of_another_kind_are_not_mixed_in(tmp_path, change, message):
         run(folder, out, resume=True)
 
 
+# level of a result that is there, level that is insisted on -> whether it is kept
+KEPT = {
+    ("process", None): True,
+    ("process", "process"): True,
+    ("process", "bubblewrap"): False,
+    ("uid", "bubblewrap"): False,
+    ("bubblewrap", "process"): True,
+    ("not started", "bubblewrap"): True,  # nothing ran
+    ("", "process"): False,
+}
+
+
+@pytest.mark.parametrize(("level", "wanted"), KEPT)
+def test_result_of_a_weaker_isolation_than_is_insisted_on_is_none(tmp_path, level, wanted):
+    (submission,) = find_submissions(make_class(tmp_path / "class", {"a": 1})).submissions
+    ResultStore(tmp_path / "out", TABLE, OPTIONS).folder.mkdir(parents=True)
+    ResultStore(tmp_path / "out", TABLE, OPTIONS).save(submission, results(1, 7, []) | {"isolation": level})
+    store = ResultStore(tmp_path / "out", TABLE, replace(OPTIONS, isolation=wanted))
+    assert (store.load(submission) is not None) == KEPT[level, wanted]
+    assert store.weaker == (set() if KEPT[level, wanted] else {"a"})
+
+
 def test_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(KitError, match="results cannot be written there"):
@@ -312,3 +336,19 @@ def test_fingerprint_follows_names_and_content(tmp_path):
     (folder / "a" / "link").symlink_to("/etc/passwd")
     assert fingerprint((folder / "a",)) != before
     assert fingerprint((folder / "a",)) == fingerprint((folder / "a",))
+
+
+def test_fingerprint_sees_what_comes_after_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    """A broken file must not hide that the others were changed."""
+    (tmp_path / "a.py").write_text("a")
+    (tmp_path / "b.py").write_text("b")
+
+    def read_entry(entry, limit):
+        if entry.name == "a.py":
+            raise EntryRefused("cannot be read (PermissionError)")
+        return archives.read_entry(entry, limit)
+
+    monkeypatch.setattr("autograder.fingerprint.read_entry", read_entry)
+    before = fingerprint((tmp_path,))
+    (tmp_path / "b.py").write_text("c")
+    assert fingerprint((tmp_path,)) != before

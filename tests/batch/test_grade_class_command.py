@@ -157,6 +157,26 @@ def test_results_go_beside_the_class_by_default_and_are_no_submission(tmp_path, 
     assert len(list((folder / "results" / "results").iterdir())) == 1
 
 
+def test_resume_with_a_stronger_isolation_says_what_it_grades_again(tmp_path, monkeypatch, capsys):
+    level = "process"
+
+    def grade(job):
+        return fake_grade(job) | {"isolation": level}
+
+    monkeypatch.setattr(command, "grade_class", functools.partial(grade_class, grade=grade))
+    monkeypatch.setattr(command, "choose_level", lambda wanted: (wanted, ""))
+    arguments = ["grade-class", str(make_class(tmp_path / "class", {"a": 3, "b": 4})), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--task", "1.2"]) == 0
+    said = "earlier results that do not count, of a weaker isolation than bubblewrap: 2"
+    assert said not in capsys.readouterr().out
+    level = "bubblewrap"
+    for expected in (True, False):
+        assert main([*arguments, "--task", "1.2", "--resume", "--isolation", "bubblewrap"]) == 0
+        printed = capsys.readouterr().out
+        assert (said in printed) is expected
+        assert "isolation: bubblewrap (2)" in printed
+
+
 def test_detectors_are_measured_and_the_images_of_the_report_lie_beside_the_results(tmp_path, monkeypatch, capsys):
     held_out = HeldOut(str(make_sample(tmp_path / "voc", train=1, val=5)), images=4)
     measured = {"held_out": described(held_out), "measures": {"mAP": 0.25}, "pictures": {}}
