@@ -109,7 +109,7 @@ class GradedSubmission:
             "inputs": case.inputs,
         }
         left, seconds = self.seconds_left(), seconds or self.task.seconds
-        limits = Limits(seconds=min(left, seconds), memory_gib=self.table.memory_gib)
+        limits = Limits(seconds=min(left, seconds), memory_gib=self.table.memory_gib, spare_seconds=left - seconds)
         outcome = self.worker.run(request, limits, self.upstream and self.upstream(symbols, trains))
         if outcome.status == "timeout" and left < seconds:
             raise OutOfTime("stopped: time is over")
