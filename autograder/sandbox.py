@@ -158,7 +158,8 @@ class Worker:
             self._process.wait()
             self._process.stderr.close()
             self._process = None
-            self._level.clear()
+            if not self._level.clear():
+                self.isolation_warning = "processes of a submission could not be ended; they run on"
         if self._place is not None:
             # Not shutil.rmtree: a probe can nest folders more deeply than Python can follow.
             subprocess.run(["rm", "-rf", "--", self._place], capture_output=True)

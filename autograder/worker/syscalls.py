@@ -72,6 +72,7 @@ _NAME_A_PROCESS = {
 }
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag
+_PRCTL, _PR_SET_PDEATHSIG = (157, 167), 1  # a probe ends with its zygote
 # Local ones, and connections alone: anybody can fill the queue of a datagram socket, and then vanish.
 _MAKE_SOCKETS = {"socket": (41, 198), "socketpair": (53, 199)}
 _AF_UNIX, _SOCK_DGRAM = 1, 2  # the bit of SOCK_DGRAM is in SOCK_RAW too, which is the same, and in no other
@@ -129,6 +130,7 @@ def _program(guarded: list[int]) -> list[tuple[int, int, int, int]]:
     # glibc falls back to clone(), whose flags can be looked at; those of clone3() lie in memory.
     program += _on(_CLONE3[column], [(_RETURN, 0, 0, _ABSENT)])
     program += _on(_CLONE[column], _argument(0, [(_ANY_BIT, _NEW_NAMESPACES)], _REFUSE, otherwise=_ALLOW))
+    program += _on(_PRCTL[column], _argument(0, [(_EQUAL, _PR_SET_PDEATHSIG)], _REFUSE, otherwise=_ALLOW))
     for numbers in _MAKE_SOCKETS.values():
         connection = _argument(1, [(_ANY_BIT, _SOCK_DGRAM)], _REFUSE, otherwise=_ALLOW)
         local = [(_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 1, 0, _AF_UNIX), (_RETURN, 0, 0, _REFUSE)]

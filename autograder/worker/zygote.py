@@ -17,6 +17,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -43,13 +44,15 @@ def serve(control_fd: int, scratch: list[str]) -> None:
     control = socket.socket(fileno=control_fd)
     libc = ctypes.CDLL(None, use_errno=True)
     if sys.platform == "linux":
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives its grader
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives its grader; while it serves, see `_wait`
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # daemons that a submission leaves behind become our children
         libc.prctl(_PR_SET_DUMPABLE, 0)  # a probe can neither trace this process nor read its memory
     torch.set_num_threads(1)
     _warm_up()
     for folder in scratch:
         _empty(folder, _ways_to_mounts())  # torch makes folders of its own, and every probe is to find the same
+    if sys.platform == "linux":
+        libc.prctl(_PR_SET_PDEATHSIG, 0)  # from now on it reads that the grader is gone, and first ends the probe
     control.send(json.dumps({"ready": True, "restricts": can_restrict()}).encode())
     with offline_models():
         _serve_probes(control, scratch)
@@ -65,6 +68,7 @@ def _warm_up() -> None:
 
 def _serve_probes(control: socket.socket, scratch: list[str]) -> None:
     kept = _ways_to_mounts()
+    modes = {folder: stat.S_IMODE(os.stat(folder).st_mode) for folder in scratch}
     while True:
         message, fds, _, _ = socket.recv_fds(control, 1 << 16, 2)
         if not message:
@@ -72,17 +76,26 @@ def _serve_probes(control: socket.socket, scratch: list[str]) -> None:
         request = json.loads(message)
         if request["op"] != "probe":
             continue  # a late "kill" for a probe that has just ended
-        guarded = [os.getppid(), *_own_threads()]
+        guarded, zygote = [os.getppid(), *_own_threads()], os.getpid()
         used = _cpu_of_children()
         pid = os.fork()
         if pid == 0:
             control.close()
+            _end_with(zygote)
             _enter_probe(*fds, request, guarded)
         for fd in fds:
             os.close(fd)
         status = _wait(pid, control)
-        clean = _reap_all() and all(_empty(folder, kept) for folder in scratch)
+        clean = _reap_all() and all(_clear(folder, mode, kept) for folder, mode in modes.items())
         control.send(json.dumps({"status": status, "cpu": _cpu_of_children() - used, "clean": clean}).encode())
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel end this process when its parent is gone, however that ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it is gone already
+            os._exit(1)
 
 
 def _enter_probe(channel_fd: int, output_fd: int, request: dict, guarded: list[int]) -> None:
@@ -173,6 +186,23 @@ def _ways_to_mounts() -> set[str]:
     except OSError:
         return set()
     return {str(folder) for point in points for folder in (point, *point.parents)}
+
+
+def _clear(folder: str, mode: int, kept: set[str]) -> bool:
+    """Take from a scratch folder what a probe wrote into it and, where it is the owner, on it."""
+    try:
+        owned = os.stat(folder).st_uid == os.geteuid()
+        if owned:
+            os.chmod(folder, mode)
+            for name in os.listxattr(folder) if hasattr(os, "listxattr") else ():
+                if name.startswith(("user.", "system.posix_acl")):
+                    os.removexattr(folder, name)
+        emptied = _empty(folder, kept)
+        if owned:
+            os.utime(folder, (0, 0))
+        return emptied
+    except OSError:
+        return False
 
 
 def _empty(folder: str, kept: set[str]) -> bool:

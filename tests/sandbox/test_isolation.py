@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -153,6 +154,46 @@ def test_what_another_user_left_is_removed_and_nothing_else(tmp_path):
     remove_files_of(61184, [str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
     assert (tmp_path / "ours" / "kept").exists()
+
+
+@pytest.fixture
+def stubborn(monkeypatch, tmp_path):
+    """Function (ends when it is killed that often) -> a level `uid` without root, and the list of its kills."""
+
+    def make(needed):
+        monkeypatch.setattr(levels, "_unused_user", lambda: 61184)
+        kills = []
+
+        def kill(command, **_):
+            kills.append(command)
+            if len(kills) == 1:
+                raise subprocess.TimeoutExpired(command, 30)
+
+        monkeypatch.setattr(levels.subprocess, "run", kill)
+        monkeypatch.setattr(levels, "remove_files_of", lambda *_: None)
+        monkeypatch.setattr(levels, "_runs_as", lambda user: len(kills) < needed)
+        return levels.OtherUser(tmp_path), kills
+
+    return make
+
+
+@pytest.mark.parametrize(("needed", "cleared", "tries"), [(1, True, 1), (3, True, 3), (99, False, 5)])
+def test_processes_of_the_other_user_are_killed_until_none_is_left(stubborn, needed, cleared, tries):
+    level, kills = stubborn(needed)
+    assert (level.clear(), len(kills)) == (cleared, tries)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_process_of_another_user_is_seen_until_it_is_killed():
+    user = levels._unused_user()
+    process = subprocess.Popen(["sleep", "60"], user=user)
+    try:
+        assert levels._runs_as(user)
+    finally:
+        process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is there yet
+    assert not levels._runs_as(user)
+    process.wait()
 
 
 def test_files_are_copied_readable_for_everybody_and_links_are_not(tmp_path):

@@ -132,6 +132,31 @@ def f():
     assert call(source, level, LONG).value == before
 
 
+@pytest.mark.at("process")  # where a probe owns its folder, as in bubblewrap without root
+def test_scratch_folder_itself_remembers_nothing(call, level):
+    source = """
+import os, tempfile
+def f():
+    folder = tempfile.gettempdir()
+    try:
+        os.setxattr(folder, "user.answer", b"3")
+    except OSError:
+        pass  # not on every file system
+    os.chmod(folder, 0o711)
+    os.utime(folder, (4711, 4711))
+"""
+    look = """
+import os, tempfile
+def f():
+    found = os.stat(tempfile.gettempdir())
+    return [os.listxattr(tempfile.gettempdir()), found.st_mode, found.st_mtime]
+"""
+    call("def f():\n    return 7", level, LONG)
+    before = call(look, level, LONG).value
+    call(source, level, LONG)
+    assert call(look, level, LONG).value == before
+
+
 def test_helpers_can_be_imported_and_nothing_else_of_the_kit(call, level):
     source = """
 import importlib
@@ -162,6 +187,8 @@ PERSISTENT = {
     "longer queues of sockets": "libc.setsockopt(connection().fileno(), 1, 7, b'\\0\\0\\1\\0', 4)",
     "longer pipes": "libc.fcntl(os.pipe()[0], 1031, 1 << 18)",
     "pages in pipes": "libc.vmsplice(os.pipe()[1], b'x' * 16, 0, 0)",
+    "the end with the zygote": "libc.prctl(1, 0, 0, 0, 0)",
+    "a session": "libc.setsid() if os.fork() else os._exit(0)",
     "the owner of a pipe": "libc.fcntl(os.pipe()[0], 8, os.getpid())",
     "the owner of a pipe, by structure": "libc.fcntl(os.pipe()[0], 15, (ctypes.c_int * 2)(1, os.getpid()))",
     "the signal of a pipe": "libc.fcntl(os.pipe()[0], 10, 9)",
