@@ -12,7 +12,7 @@ _CLASSES = {level.name: level for level in (Bubblewrap, OtherUser, Process)}
 LEVELS = tuple(_CLASSES)  # the strongest first
 _LEFT_OPEN = {
     "uid": "a submission sees the machine's public files and processes",
-    "process": "a submission can read the files of the user who grades, solutions included, and write where that user may",
+    "process": "a submission can read the files of the user who grades, solutions included, and write as that user",
 }
 
 

@@ -45,7 +45,7 @@ def test_weakest_level_names_every_reason(machine):
     level, warning = choose_level()
     assert level == "process"
     assert "bubblewrap cannot be had here: not installed; uid cannot be had here: not root" in warning
-    assert "can read the files of the user who grades, solutions included, and write where that user may" in warning
+    assert "can read the files of the user who grades, solutions included, and write as that user" in warning
 
 
 def test_level_that_was_asked_for_is_an_error_when_it_cannot_be_had(machine):
