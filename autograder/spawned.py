@@ -56,8 +56,9 @@ class Interpreter:
         except queue.Empty:
             first = b""
         if first != b"ready\n":
+            self.status()  # it is given the time to say why
             self.end()
-            lines = b"".join(_drain(self.printed)).decode(errors="replace").strip().splitlines()
+            lines = b"".join(_until_its_end(self.printed)).decode(errors="replace").strip().splitlines()
             raise KitError(f"the worker did not start: {lines[-1] if lines else 'it ended at once'}")
 
     def send(self, data: bytes) -> None:
@@ -206,6 +207,13 @@ def _forward(pipe, pieces: queue.Queue) -> None:
             pieces.put(data)
     pieces.put(b"")
     pipe.close()
+
+
+def _until_its_end(pieces: queue.Queue):
+    """Wait for what has been written and not yet read."""
+    with contextlib.suppress(queue.Empty):
+        while data := pieces.get(timeout=1):
+            yield data
 
 
 def _drain(pieces: queue.Queue):

@@ -23,7 +23,7 @@ else:
 CHECK_MODULES = [
     "__init__", "archives", "case", "compare", "conftest", "conversation", "errors", "feedback", "filenames", "flags",
     "grade", "intake", "isolation", "levels", "limits", "mounts", "notes", "plugin", "reasons", "rules", "sandbox",
-    "session", "sources", "spawned", "tar_stream", "tasks", "user_namespace",
+    "session", "sources", "spawned", "tar_stream", "tasks", "turns", "user_namespace",
 ]  # fmt: skip
 # Folder in the repository, pattern, folder of the student. What is not listed here does not leave the house: no oracle,
 # no hidden test, no hidden tensor, no solution.

@@ -72,4 +72,4 @@ def test_page_adds_a_task(tmp_path):
 
 def test_page_names_only_places_that_are_there():
     for name in re.findall(r"`((?:solutions|autograder|tests|assignment|docs)/[\w./-]*)`", TEXT):
-        assert (ROOT / name).exists() or "4.3" in name, name
+        assert (ROOT / name).exists() or "4.3" in name or "centers_some" in name, name  # what the page adds

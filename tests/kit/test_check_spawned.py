@@ -130,7 +130,8 @@ def test_edit_counts_at_the_next_check(worker, solution_copy, spoil):
 
 def test_worker_that_cannot_start_says_why(monkeypatch, tmp_path):
     entry = tmp_path / "entry.py"
-    entry.write_text("raise ImportError('torch is broken here')\n")
+    # Its output ends before it says anything, as it can look on a busy machine.
+    entry.write_text("import os, time\nos.close(1)\ntime.sleep(0.2)\nraise ImportError('torch is broken here')\n")
     monkeypatch.setattr(spawned, "_ENTRY", entry)
     with Spawned() as one, pytest.raises(spawned.KitError, match="torch is broken here"):
         one.run(nms_request(ROOT, {}))

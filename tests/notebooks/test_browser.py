@@ -163,7 +163,7 @@ def test_every_check_shows_a_table_with_all_its_points(cells):
     for task in load_tasks().graded:
         public = sum(part.points for part in task.parts if not part.hidden)
         place = cells["task-" + task.id.replace(".", "-")].locator(".jp-OutputArea-output")
-        assert f"{public} of {public} points" in place.inner_text()
+        assert (f"{public} of {public} points" if public else "has no public test") in place.inner_text()
         assert (place.locator("table tr").count() > 1) == bool(public)
 
 
