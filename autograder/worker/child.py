@@ -76,6 +76,7 @@ def run_probe(connection: socket.socket, seconds: float, import_seconds: float) 
         forbid(body["forbidden"])
         importing = functools.partial(time_limit, import_seconds)
         submission = load_submission(folder, body["modules"], body["replaced"], channel.ask, FAKES, importing)
+        torch.set_num_threads(1)  # whatever its files say: threads of several submissions would wait for each other
         channel.send("loaded", None)
         with time_limit(seconds):
             value = PROBES[body["probe"]](submission, **body["inputs"])

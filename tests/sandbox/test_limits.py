@@ -181,3 +181,8 @@ def test_zygote_that_is_destroyed_costs_one_start(call, level, workers):
     worker._process.kill()
     worker._process.wait()
     assert call("def f():\n    return 7", level, LONG).value == 7
+
+
+def test_submission_computes_on_one_thread_whatever_its_files_say(call, write_submission):
+    folder = write_submission("import torch\ntorch.set_num_threads(2)\ndef f():\n    return torch.get_num_threads()")
+    assert call("", folder=folder).value == 1
