@@ -48,20 +48,30 @@ def autograder_zip(tmp_path_factory):
 @pytest.fixture
 def layout(autograder_zip, tmp_path):
     """/autograder as Gradescope lays it out, the kit unpacked, all but four tasks given; no submission yet."""
-    root = tmp_path / "autograder"
+    root = unpack(autograder_zip, tmp_path / "autograder")
+    leave_to_solve(root, QUICK_TASKS)
+    (root / "submission_metadata.json").write_text(json.dumps(METADATA))
+    return root
+
+
+def unpack(path, root):
+    """Lay an autograder zip out under `root` as Gradescope does, and return `root`."""
     for name in ("source", "submission", "results"):
         (root / name).mkdir(parents=True)
-    with zipfile.ZipFile(autograder_zip) as archive:
+    with zipfile.ZipFile(path) as archive:
         archive.extractall(root / "source")
     shutil.copy(root / "source" / "run_autograder", root)
+    return root
+
+
+def leave_to_solve(root, ids):
+    """Make all tasks given but those named."""
     table = root / "source" / "solutions" / "tasks.toml"
     head, *tasks = re.split(r"(?=^\[\[task\]\]$)", table.read_text(), flags=re.MULTILINE)
     for i, text in enumerate(tasks):
-        if re.search(r'^id = "(.*)"$', text, re.MULTILINE)[1] not in QUICK_TASKS | {"2.5", "5.1"}:  # given already
-            tasks[i] = text.replace("\npoints =", "\ngiven = true\npoints =", 1)
+        given = "" if re.search(r'^id = "(.*)"$', text, re.MULTILINE)[1] in ids else "\ngiven = true"
+        tasks[i] = text.replace("\ngiven = true", "").replace("\npoints =", f"{given}\npoints =", 1)
     table.write_text("".join([head, *tasks]))
-    (root / "submission_metadata.json").write_text(json.dumps(METADATA))
-    return root
 
 
 def hand_in(root, old="", new=""):
@@ -345,23 +355,12 @@ def test_held_out_images_in_the_zip_are_what_detectors_are_measured_on(tmp_path)
     voc = make_sample(tmp_path / "voc", train=1, val=6)
     chosen = HeldOut(str(voc), "val", 4)
     path = build_gradescope_zip(tmp_path / "measuring.zip", held_out=chosen)
-    root = tmp_path / "autograder"
-    for name in ("source", "submission", "results"):
-        (root / name).mkdir(parents=True)
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(root / "source")
-    shutil.copy(root / "source" / "run_autograder", root)
+    root = unpack(path, tmp_path / "autograder")
     packed = grading.images_of_the_zip(root / "source")
     assert described(packed)["sha256"] == described(chosen)["sha256"]
     assert grading.images_of_the_zip.__defaults__ == (ROOT,)
 
-    table = root / "source" / "solutions" / "tasks.toml"
-    head, *tasks = re.split(r"(?=^\[\[task\]\]$)", table.read_text(), flags=re.MULTILINE)
-    for i, text in enumerate(tasks):
-        name = re.search(r'^id = "(.*)"$', text, re.MULTILINE)[1]
-        given = "" if name in ("1.2", "5.1") else "\ngiven = true"
-        tasks[i] = text.replace("\ngiven = true", "").replace("\npoints =", f"{given}\npoints =", 1)
-    table.write_text("".join([head, *tasks]))
+    leave_to_solve(root, {"1.2", "5.1"})
     hand_in(root)
     results, _ = run_autograder(root)
     require_schema(results)
