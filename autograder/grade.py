@@ -52,9 +52,7 @@ def grading_session(
     The worker imports torch while this process does the same, on the other core. See `grade` for the arguments.
     """
     table = table or load_tasks()
-    for task_id in tasks or ():
-        if table[task_id].given:
-            raise KitError(f"task {task_id} is given: there is nothing to grade")
+    table.require_graded(tasks or ())
     if held_out is None and not public_only:
         require_no_images(table, tasks)
     with contextlib.ExitStack() as stack:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -89,6 +89,12 @@ class TaskTable:
             f"no task {task_id!r}; the tasks are {', '.join(task.id for task in self.graded)}"
             + (f"; given, with nothing to grade: {given}" if given else "")
         )
+
+    def require_graded(self, task_ids: Iterable[str]) -> None:
+        """Raise `KitError` unless students solve each of these tasks."""
+        for task_id in task_ids:
+            if self[task_id].given:
+                raise KitError(f"task {task_id} is not graded: the table of tasks says given = true")
 
     def symbols_outside(self, task: Task) -> tuple[str, ...]:
         """Return the symbols that are replaced while `task` is graded: those of all other tasks, and given ones."""

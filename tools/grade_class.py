@@ -42,9 +42,7 @@ def run(args) -> int:
     if args.jobs is not None and args.jobs < 1:
         raise KitError(f"--jobs {args.jobs}: at least 1")
     table = load_tasks()
-    for task_id in args.task or ():
-        if table[task_id].given:
-            raise KitError(f"task {task_id} is given: there is nothing to grade")
+    table.require_graded(args.task or ())
     if not args.dask:  # a cluster's machines find out for themselves
         choose_level(args.isolation)
     folder = args.folder.resolve()

@@ -33,9 +33,8 @@ def configure(parser):
 def run(args) -> int:
     """Write the course."""
     table = load_tasks()
+    table.require_graded(args.task or ())
     for task_id in args.task or ():
-        if table[task_id].given:
-            raise KitError(f"task {task_id} is given: there is nothing to grade")
         if table[task_id].measures:
             raise KitError(f"task {task_id}: {_NO_WEIGHTS}")
     files = course_files(table, set(args.task) if args.task else None)

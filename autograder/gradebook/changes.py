@@ -51,18 +51,30 @@ def what_changed(old: ClassResults, new: ClassResults) -> list[str]:
         versions = one["versions"].get(name, "none"), other["versions"].get(name, "none")
         if versions[0] != versions[1]:
             lines.append(f"{name} {versions[0]} -> {versions[1]}")
+    if one["held_out"] != other["held_out"]:
+        lines.append(f"mAP measured on {_images(one)} -> {_images(other)}")
     levels = [", ".join(sorted({one["isolation"] for one in results.students})) for results in (old, new)]
     if levels[0] != levels[1]:
         lines.append(f"isolation {levels[0]} -> {levels[1]}")
     return lines
 
 
+def _images(results: dict) -> str:
+    held_out = results["held_out"]
+    return "no images" if held_out is None else f"{held_out['images']} images ({held_out['sha256'][:8]})"
+
+
 def _circumstances(one: dict, other: dict) -> list[str]:
     if one["submission_sha256"] != other["submission_sha256"]:
-        return [f"another submission: {one['submission']} -> {other['submission']}"]
-    if one["seed"] is None or other["seed"] is None:
-        return ["could not be taken in " + ("before" if one["seed"] is None else "any more")]
-    return []
+        lines = [f"another submission: {one['submission']} -> {other['submission']}"]
+    elif one["seed"] is None or other["seed"] is None:
+        lines = ["could not be taken in " + ("before" if one["seed"] is None else "any more")]
+    else:
+        lines = []
+    measured = [results["measures"].get("mAP") for results in (one, other)]
+    if measured[0] != measured[1]:
+        lines.append("mAP " + " -> ".join("not measured" if value is None else f"{value:.2%}" for value in measured))
+    return lines
 
 
 def _parts(one: dict, other: dict) -> list[str]:

@@ -212,7 +212,7 @@ BAD_INPUT = [
     (["{root}/class", "--out", "{root}/other", "--resume"], "another table of tasks"),
     (["{root}/class", "--out", "{root}/other"], "go on with --resume"),
     (["{root}/class", "--task", "9.9"], "no task '9.9'"),
-    (["{root}/class", "--task", "2.5"], "task 2.5 is given"),
+    (["{root}/class", "--task", "2.5"], "task 2.5 is not graded"),
     (["{root}/class", "--jobs", "0"], "--jobs 0: at least 1"),
     (["{root}/class", "--dask", "tcp://127.0.0.1:1"], "no scheduler answers there"),
     (["{root}/class", "--dask", "nonsense://x"], "no scheduler answers there"),

@@ -63,6 +63,24 @@ def test_diff_names_what_changed_for_everybody(regraded, tmp_path, capsys):
     assert "everybody: isolation bubblewrap -> process\n" in said
 
 
+def test_diff_tells_another_map_and_other_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images = {"split": "test", "images": 500, "sha256": "0123456789abcdef"}
+    before = [student("ann", held_out=images, measures={"mAP": 0.31}), student("ben", held_out=images, measures={})]
+    others = images | {"sha256": "fedcba9876543210"}
+    after = [
+        student("ann", 0.5, held_out=others, measures={"mAP": 0.2875}),
+        student("ben", 0.5, held_out=others, measures={"mAP": 0.4}),
+    ]
+    write_results(tmp_path / "before", before)
+    write_results(tmp_path / "after", after)
+    assert main(["diff", "before", "after"]) == 1
+    said = capsys.readouterr().out
+    assert "everybody: mAP measured on 500 images (01234567) -> 500 images (fedcba98)\n" in said
+    assert "  mAP 31.00% -> 28.75%\n" in said
+    assert "  mAP not measured -> 40.00%\n" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -200,7 +200,7 @@ BAD_INPUT = [
     (["{}/mine"], "exists; name a folder that does not"),
     (["{}/no/such/course"], "cannot be written"),
     (["{}/new", "--task", "9.9"], "no task '9.9'"),
-    (["{}/new", "--task", "2.5"], "task 2.5 is given"),
+    (["{}/new", "--task", "2.5"], "task 2.5 is not graded"),
 ]
 
 

@@ -222,7 +222,7 @@ BAD_INPUT = [
     (["grade", "nowhere"], "no such file or folder"),
     (["grade", "{empty}"], "holds neither common.py nor one_stage_detector.py"),
     (["grade", "{solutions}", "--task", "9.9"], "no task '9.9'"),
-    (["grade", "{solutions}", "--task", "2.5"], "task 2.5 is given"),
+    (["grade", "{solutions}", "--task", "2.5"], "task 2.5 is not graded"),
     (["grade", "{solutions}", "--json", "{empty}/no/such/folder/r.json"], "does not exist"),
 ]
 
