@@ -118,10 +118,12 @@ def autograder_files(
     files = {}
     for folder, patterns in FILES:
         for pattern in patterns:
-            found = [path for path in (ROOT / folder).glob(pattern) if path.is_file()]
+            paths = [path.relative_to(ROOT) for path in (ROOT / folder).glob(pattern) if path.is_file()]
+            # Editors keep copies in hidden folders, which git ignores: they are no sources.
+            found = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
             if not found:
                 raise KitError(f"the autograder needs {folder}/{pattern}, and there is no such file")
-            files |= {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in found}
+            files |= {path.as_posix(): (ROOT / path).read_bytes() for path in found}
     scripts = {name: (HOME / name).read_text(encoding="utf-8") for name in SCRIPTS}
     scripts["setup.sh"] = scripts["setup.sh"].replace(" @PIP@", f" --extra-index-url '{index}'" if index else "")
     settings = {"minutes": minutes, "hidden": hidden}

@@ -124,7 +124,9 @@ def describe_version(root: Path, dirty: bool = False) -> str:
         KitError: there are such changes, and they are not allowed.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    commit, changed = _git(root, "show", "-s", "--format=%H of %cs"), _git(root, "status", "--porcelain", "--", ".")
+    commit = _git(root, "show", "-s", "--format=%H of %cs")
+    # Untracked files count, though git may be set up not to show them.
+    changed = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".")
     if not dirty and not commit:
         raise KitError(f"{root}: not a git repository with a commit; add --dirty to build from it as it is")
     if not dirty and changed:

@@ -45,6 +45,15 @@ def autograder_zip(tmp_path_factory):
     return build_gradescope_zip(tmp_path_factory.mktemp("zip") / "autograder.zip")
 
 
+def test_zip_holds_no_copies_that_an_editor_has_left(tmp_path, monkeypatch):
+    for name in ("a.py", ".ipynb_checkpoints/a-checkpoint.py"):
+        (tmp_path / "autograder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "autograder" / name).write_text("")
+    monkeypatch.setattr(gradescope, "ROOT", tmp_path)
+    monkeypatch.setattr(gradescope, "FILES", [("autograder", ("**/*.py",))])
+    assert [name for name in gradescope.autograder_files() if name.endswith(".py")] == ["autograder/a.py"]
+
+
 @pytest.fixture
 def layout(autograder_zip, tmp_path):
     """/autograder as Gradescope lays it out, the kit unpacked, all but four tasks given; no submission yet."""

@@ -97,6 +97,20 @@ def test_release_twice_is_the_same_bytes(tmp_path, any_tree, capsys):
     assert first == {"SHA256SUMS": sums.encode(), "VERSION": VERSION.encode()}
 
 
+def test_checkout_has_the_same_bytes_where_git_writes_line_ends_of_windows(tmp_path):
+    (reference,) = sorted((ROOT / "autograder" / "reference" / "public").glob("*.safetensors"))[:1]
+    contents = {path.name: path.read_bytes() for path in (ROOT / "tools" / "handed_out.txt", reference)}
+    origin, checkout = tmp_path / "origin", tmp_path / "checkout"
+    origin.mkdir()
+    for name, content in {**contents, ".gitattributes": (ROOT / ".gitattributes").read_bytes()}.items():
+        (origin / name).write_bytes(content)
+    git(origin, "init", "--quiet")
+    git(origin, "add", ".")
+    git(origin, "commit", "--quiet", "--message", "first")
+    git(tmp_path, "clone", "--quiet", "--config", "core.autocrlf=true", str(origin), str(checkout))
+    assert {name: (checkout / name).read_bytes() for name in contents} == contents
+
+
 def test_zip_depends_on_names_and_contents_alone(tmp_path):
     files = {"b.py": b"2", "a/c.py": b"1"}
     release.write_zip(tmp_path / "a.zip", files, "fcos")
@@ -116,6 +130,7 @@ def test_version_names_the_commit_and_changes_are_refused(tmp_path):
     commit = subprocess.run(["git", "-C", tmp_path, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     assert clean.startswith(f"kit 1.2\ncommit {commit} of ")
     assert release.describe_version(tmp_path, dirty=True) == clean
+    git(tmp_path, "config", "status.showUntrackedFiles", "no")  # as some people have it
     (tmp_path / "new.py").touch()
     with pytest.raises(KitError, match=r"changes that are in no commit: new.py; commit them, or add --dirty"):
         release.describe_version(tmp_path)
