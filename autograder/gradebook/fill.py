@@ -13,7 +13,7 @@ from autograder.gradebook.grades import Gradebook, figure
 from autograder.gradebook.sheet import Cell, Sheet
 
 _CANVAS_IDS = ("SIS User ID", "ID", "SIS Login ID", "Integration ID")
-_EXCUSED = "EX"  # Canvas: the assignment does not count for this student
+_LEFT_ALONE = ("EX", "N/A")  # Canvas: the student is excused, or the assignment is not given to this student
 _MOODLE_IDS = ("ID number", "Identifier", "Username", "Email address")
 _MOODLE_OTHER = re.compile(  # columns that are no points, though they may hold numbers or nothing
     rf"{'|'.join(_MOODLE_IDS)}|.*\((Percentage|Letter|Feedback|submission|grade)\)|Last (modified|downloaded).*"
@@ -33,7 +33,8 @@ class Filled:
         new: students whose cell was empty.
         changed: student -> (old value, new value), where there was another one.
         same: students whose cell held this value already.
-        locked: students who are excused, or whose grade the platform does not let change; their cells stay.
+        locked: students who are excused, who do not have the assignment, or whose grade the platform does not let
+            change; their cells stay.
         not_in_gradebook: students with a grade and no row.
         not_in_results: students with a row and no grade, as the export names them; their cells stay.
         notes: what could not be checked, one line each.
@@ -137,6 +138,8 @@ def _present(sheet: Sheet, titles: tuple[str, ...], by: str | None) -> list[str]
 def _factor(sheet: Sheet, book: Gradebook, most: Decimal, scale: bool) -> Decimal:
     if book.max_total <= 0:
         raise KitError(f"{sheet.path}: no points can be had in the results; there is nothing to fill in")
+    if most <= 0 and scale:
+        raise KitError(f"{sheet.path}: {figure(most)} points are possible there: scaled to that, nobody would have any")
     if most != book.max_total and not scale:
         raise KitError(
             f"{sheet.path}: {figure(most)} points are possible there and {figure(book.max_total)} in the results; "
@@ -159,7 +162,7 @@ def _fill(
         re.fullmatch(r"-?\d+,\d+", text.strip()) for text in [*numbers, *(sheet.value(row, index) for row in rows)]
     )
     for row in rows:
-        if (old := sheet.value(row, index)) not in ("", "-", _EXCUSED) and _number(old) is None:
+        if (old := sheet.value(row, index)) not in ("", "-", *_LEFT_ALONE) and _number(old) is None:
             raise KitError(f"{sheet.path}: column {sheet.header[index]!r} holds {old!r}; it is not a column of grades")
     by = _best(sheet, book, ids)
     result, seen = Filled(sheet.header[index], by), set()
@@ -172,7 +175,7 @@ def _fill(
                 result.not_in_results.append(student or sheet.value(row, 0))
             continue
         old, new = sheet.value(row, index), figure(grade.points * factor)
-        if old == _EXCUSED or (locked is not None and sheet.value(row, locked).casefold() == "no"):
+        if old in _LEFT_ALONE or (locked is not None and sheet.value(row, locked).casefold() == "no"):
             result.locked.append(student)
             continue
         if _number(old) == Decimal(new):

@@ -38,7 +38,7 @@ class Sheet:
         self.path = path
         self._mark = "\ufeff" if text.startswith("\ufeff") else ""
         text = text[len(self._mark) :]
-        first = text.splitlines()[0] if text else ""
+        first = re.sub(r'"[^"]*"', "", text.splitlines()[0] if text else "")  # in a title, a comma parts nothing
         self._delimiter = max(_DELIMITERS, key=first.count)
         self._lines = _parse(text, self._delimiter, path)
         filled = [cells for cells, _ in self._lines if any(cell.raw for cell in cells)]

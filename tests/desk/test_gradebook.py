@@ -92,6 +92,20 @@ def test_canvas_gets_one_column_and_keeps_every_other_byte(desk, capsys):
     assert "Test" not in said
 
 
+def test_student_who_does_not_have_the_assignment_is_left_alone(desk, capsys):
+    (desk / "canvas.csv").write_bytes(CANVAS.replace(",12.5,", ",N/A,").encode())
+    assert kit("out --canvas canvas.csv --column FCOS --out filled.csv") == 0
+    assert b'"Bell, Ben",102,s2,ben,Sec 2,,N/A,,' in (desk / "filled.csv").read_bytes()
+    assert "left alone: s2, s5" in capsys.readouterr().out
+
+
+def test_commas_in_a_title_part_no_cells(desk):
+    text = CANVAS.replace(",", ";").replace("Quiz (11)", '"1, 2, 3, 4, 5, 6, 7, 8, 9, 10 (11)"')
+    (desk / "canvas.csv").write_bytes(text.encode())
+    assert kit("out --canvas canvas.csv --column FCOS --out filled.csv") == 0
+    assert b'1";40;100;1;50' in (desk / "filled.csv").read_bytes()
+
+
 # What an export may look like instead: a change to the text above, and the column that students are found by.
 EXPORTS = {
     "no manual posting": (",,,,,,Manual Posting,,\r\n", "", "SIS User ID"),
@@ -403,6 +417,8 @@ FILES = {
     "nobody.csv": CANVAS.replace("s1", "t1").replace("s2", "t2").replace("s3", "t3").replace("s5", "t5"),
     "double.csv": CANVAS.replace("s2", "s1"),
     "no_points.csv": CANVAS.replace("    Points Possible", "Something"),
+    "zero.csv": CANVAS.replace("100.00", "0.00"),
+    "zero_moodle.csv": MOODLE.replace("100,00", "0,00").replace("101", "s1"),
     "short.csv": CANVAS.replace('ben,Sec 2,,12.5,,', "ben,Sec 2"),
     "latin.csv": "Student,ID\nÅsa,3\n".encode("latin-1"),
     "empty.csv": "",
@@ -449,6 +465,8 @@ BAD = {
     "out --out x.csv --canvas nobody.csv --column FCOS": "is a student of the results",
     "out --out x.csv --canvas double.csv --column FCOS": "s1 twice in column 'SIS User ID'",
     "out --out x.csv --canvas no_points.csv --column FCOS": "no row 'Points Possible'",
+    "out --out x.csv --canvas zero.csv --column FCOS --scale": "zero.csv: 0 points are possible there",
+    "out --out x.csv --moodle zero_moodle.csv --scale": "zero_moodle.csv: 0 points are possible there",
     "out --out x.csv --canvas short.csv --column FCOS": "ends before column 'FCOS (12)'",
     "out --out x.csv --canvas latin.csv --column FCOS": "not text in UTF-8",
     "out --out x.csv --canvas empty.csv --column FCOS": "empty",
