@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import re
 import statistics
 
 from autograder.batch import ResultStore, Tally, write_whole
 from autograder.identity import ClassFolder
 from autograder.tasks import TaskTable
 
-_FORMULA = tuple("=+-@\t\r＝＋－＠")  # what a spreadsheet takes for the start of a formula
+# Where a spreadsheet may see the start of a formula. One that parts cells at semicolons, as in half of Europe, also
+# sees one behind them; cells with commas are written in quotes.
+_FORMULA = re.compile(r"(?:^|(?<=;))(?=\s*[=+\-@＝＋－＠])")
 
 
 def write_summary(found: ClassFolder, store: ResultStore, tally: Tally, table: TaskTable) -> dict:
@@ -93,5 +96,5 @@ def _csv(rows: list[dict], tasks: list[str]) -> str:
 
 
 def safe_cell(text: str) -> str:
-    """Return text that a spreadsheet shows and does not run, by a quote in front where that is needed."""
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+    """Return text that a spreadsheet shows and does not run, by a quote in front of each formula that it may see."""
+    return _FORMULA.sub("'", text)

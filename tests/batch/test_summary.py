@@ -16,7 +16,14 @@ def test_cell_that_a_spreadsheet_would_run_is_quoted(text):
     assert safe_cell(text) == "'" + text
 
 
-@pytest.mark.parametrize("text", ["", "Doe, Jane", "a=1", "'=1", '"x"', "3-4"])
+@pytest.mark.parametrize(
+    ("text", "safe"), [("a.zip;=1+1", "a.zip;'=1+1"), ("=1; @x", "'=1;' @x"), ("a;b;-1", "a;b;'-1")]
+)
+def test_cell_is_safe_where_semicolons_part_cells(text, safe):
+    assert safe_cell(text) == safe
+
+
+@pytest.mark.parametrize("text", ["", "a;b=1", "Doe, Jane", "a=1", "'=1", '"x"', "3-4"])
 def test_plain_cell_is_left_alone(text):
     assert safe_cell(text) == text
 
