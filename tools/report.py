@@ -73,8 +73,9 @@ def _write_pages(results: ClassResults, folder: Path, report: Path) -> dict[str,
     links = {}
     for one in results.students:
         path = _page_of(one, folder)
-        # Flags are for the instructor: a pointer is not a reproach that a student should read in a grade.
-        write_whole(path, results_page(one | {"flags": []}, title=one["id"]))
+        # Flags are for the instructor: a pointer is not a reproach that a student should read in a grade. So is what
+        # a weak isolation leaves open; its level stands on the page.
+        write_whole(path, results_page(one | {"flags": [], "isolation_warning": ""}, title=one["id"]))
         try:
             links[one["id"]] = quote(path.resolve().relative_to(report.resolve().parent).as_posix())
         except ValueError:  # elsewhere: only an absolute address would lead there

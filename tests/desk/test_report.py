@@ -133,7 +133,10 @@ def test_students_pages_are_linked_and_hold_no_flag(report):
     assert len(pages) == 300
     links = re.findall(r'href="(pages/[^"]+)"', report.read_text())
     assert sorted(links) == [f"pages/{path.name}" for path in pages]
-    assert "For a person to look at" not in "".join(path.read_text() for path in pages)
+    text = "".join(path.read_text() for path in pages)
+    assert "For a person to look at" not in text
+    assert "isolation: process" in text
+    assert "graded at process: look" not in text  # what a level leaves open is no student's business
 
 
 def test_figures_of_a_task_are_those_of_a_small_class(tmp_path):
