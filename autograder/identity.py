@@ -162,6 +162,11 @@ def _by_student(found: list[_Found], notes: list[str]) -> dict[str, list[_Found]
             del named[number]
             for one in group:
                 one.name = _without_suffix(one.paths[0].name)
+    for number, group in named.items():
+        members = _claimed_ids(max(group, key=lambda one: one.age).paths)
+        if len(members) > 1:  # these may be ids of another kind than those in the platform's names
+            names = ", ".join(members)
+            notes.append(f"{number}: its manifest names {names}; if they are a group, name it with --groups")
     plain: dict[str, list[_Found]] = defaultdict(list)
     for one in found:
         if one not in named.get(one.id, ()):

@@ -18,6 +18,7 @@ MEGABYTE = 2**20
 # What the grader would refuse as well, so that a student hears of it before the deadline and not after.
 SIZE_LIMITS = {".py": 1 * MEGABYTE, ".ipynb": 30 * MEGABYTE, ".pt": 200 * MEGABYTE}
 STUDENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,31}")
+MAX_GROUP = 5  # students whose ids together are the name of one file
 CONFLICT = re.compile(rb"^(<{7}|>{7})", re.MULTILINE)
 
 
@@ -30,11 +31,12 @@ def read_identity(name: str = "", student_id: str = "", ask: Callable[[str], str
 
     Args:
         name: as in the class list, any script.
-        student_id: 2 to 32 letters, digits, dots, dashes or underscores; it becomes part of a file name.
+        student_id: 2 to 32 letters, digits, dots, dashes or underscores; it becomes part of a file name. Of a group,
+            those of all its members with a + between.
         ask: called with a question, returns the answer; `None` asks with `input`.
 
     Returns:
-        (name, student_id) without surrounding or doubled spaces.
+        (name, student_id) without surrounding or doubled spaces, the ids of a group in alphabetical order.
 
     Raises:
         SubmissionError: one of them is not valid, or is missing with nobody there to answer.
@@ -47,11 +49,13 @@ def read_identity(name: str = "", student_id: str = "", ask: Callable[[str], str
         raise SubmissionError("Fill in NAME and STUDENT_ID at the top of this cell, then run it again.") from error
     if not 1 <= len(name) <= 80 or any(unicodedata.category(letter).startswith("C") for letter in name):
         raise SubmissionError(f"NAME = {name!r}: 1 to 80 printable letters, please")
-    if not STUDENT_ID.fullmatch(student_id):
+    ids = sorted({one.strip() for one in student_id.split("+")})
+    if len(ids) > MAX_GROUP or not all(map(STUDENT_ID.fullmatch, ids)):
         raise SubmissionError(
-            f"STUDENT_ID = {student_id!r}: 2 to 32 letters, digits, '.', '-' or '_', the first a letter or digit"
+            f"STUDENT_ID = {student_id!r}: 2 to 32 letters, digits, '.', '-' or '_', the first a letter or digit; "
+            f"of a group of up to {MAX_GROUP}, the ids of all with '+' between"
         )
-    return name, student_id
+    return name, "+".join(ids)
 
 
 def make_submission(
@@ -67,7 +71,7 @@ def make_submission(
     Args:
         folder: holds `common.py` and `one_stage_detector.py`.
         name: of the student.
-        student_id: of the student.
+        student_id: of the student, or those of a group with a + between.
         notebook: the executed notebook, or `None` to leave it out.
         weights: a state dict saved with `torch.save`, or `None` to leave it out.
         output_dir: where the zip goes; `None` for `folder`.
@@ -94,7 +98,7 @@ def make_submission(
         "assignment": "fcos",
         "format": 1,
         "name": name,
-        "student_ids": [student_id],
+        "student_ids": student_id.split("+"),
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "files": {file: _fingerprint(content) for file, content in contents.items()},
     }

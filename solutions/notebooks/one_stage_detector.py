@@ -834,7 +834,7 @@ check.all()
 from helpers.submission import describe_submission, make_submission, read_identity
 
 NAME = os.environ.get("FCOS_NAME", "")  # as in the class list
-STUDENT_ID = os.environ.get("FCOS_STUDENT_ID", "")
+STUDENT_ID = os.environ.get("FCOS_STUDENT_ID", "")  # of a group: those of all, as in "u1234567+u7654321"
 
 name, student_id = read_identity(NAME, STUDENT_ID)
 zip_file = make_submission(

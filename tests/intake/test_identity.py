@@ -164,6 +164,10 @@ def test_members_are_those_of_the_manifest_and_of_nothing_else(tmp_path):
         tmp_path, {"x.zip": manifest(*reversed(names), names[0]), "ann+cs@example.edu.zip": ZIP, "w++v": None}
     )
     (folder / "Doe_Dan_111_x.zip").write_bytes(manifest("dan1", "eve2"))  # Canvas says whose it is
+    (folder / "Roe_Jim_222_x.zip").write_bytes(manifest("jim3"))
+    notes = find_submissions(folder).notes
+    assert notes == ["111: its manifest names dan1, eve2; if they are a group, name it with --groups"]
+    (folder / "Roe_Jim_222_x.zip").unlink()
     found = {one.source: one for one in find_submissions(folder).submissions}
     assert found["x.zip"].members == tuple(names)
     assert len(found["x.zip"].id) < 100

@@ -7,12 +7,14 @@ import zipfile
 import pytest
 import torch
 
+from autograder.identity import find_submissions
 from helpers import submission
 from helpers.submission import SubmissionError, describe_submission, make_submission, read_identity, verify_submission
 
-GOOD_IDS = ["u1234567", "ab", "12-34_x.y", "A" * 32]
+GOOD_IDS = ["u1234567", "ab", "12-34_x.y", "A" * 32, "u1+u2"]
 # A bad id could leave the folder, hide the file, or clash with the parts of its name.
-BAD_IDS = ["", "a", "../etc", "a/b", "a b", ".hidden", "-rf", "ü123", "A" * 33, "a\nb"]
+BAD_IDS = ["", "a", "../etc", "a/b", "a b", ".hidden", "-rf", "ü123", "A" * 33, "a\nb", "u1+", "u1++u2", "u1+../etc"]
+BAD_IDS += ["u1+u2+u3+u4+u5+u6"]  # more than the name of a file may hold
 BAD_NAMES = ["", "   ", "x" * 81, "tab\x00name", "bell\x07"]
 
 # File name -> content, and what the message must say.
@@ -66,6 +68,15 @@ def test_zip_holds_every_file_with_its_hash(folder):
     text = describe_submission(path)
     assert "opened again and complete" in text
     assert "without its outputs" not in text
+
+
+def test_zip_of_a_group_is_theirs_whoever_makes_it(folder):
+    for student_id in ("u2+u1", "u1 + u2 "):
+        path = make_submission(folder, "Ada Example", student_id, output_dir=folder / "class")
+        assert path.name == "u1+u2_fcos.zip"
+        assert verify_submission(path)["student_ids"] == ["u1", "u2"]
+    (found,) = find_submissions(folder / "class").submissions
+    assert (found.id, found.members) == ("u1+u2", ("u1", "u2"))
 
 
 def test_zip_can_leave_out_notebook_and_weights(folder):
