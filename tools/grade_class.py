@@ -23,7 +23,7 @@ _JOB_BYTES = 2 << 30  # of a grader and its worker at their usual size
 def configure(parser):
     """Add the command's arguments."""
     parser.add_argument(
-        "folder", type=Path, help="one folder or archive for each student; exports of Canvas or Gradescope"
+        "folder", type=Path, help="one folder or archive for each student; exports of Canvas, Moodle or Gradescope"
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="submissions at a time; by default as many as fit")
     parser.add_argument("--resume", action="store_true", help="keep the results that are there and grade the rest")
