@@ -131,7 +131,7 @@ def _list(folder: Path, leave_out: Path | None, notes: list[str]) -> list[_Found
             continue
         name = path.name if path.is_dir() else _without_suffix(path.name)
         one = _Found([path], name)
-        if match := _CANVAS.fullmatch(name):
+        if (match := _CANVAS.fullmatch(name)) and not _named_by_students(path, name):
             one.id, one.who, one.late = match["id"], match["who"], bool(match["late"])
             one.upload, one.name = int(match["upload"] or 0), match["file"]
         elif match := _GRADESCOPE.fullmatch(name):
@@ -147,6 +147,11 @@ def _list(folder: Path, leave_out: Path | None, notes: list[str]) -> list[_Found
         else:
             loose[one.who, one.id] = one
     return found + list(loose.values())
+
+
+def _named_by_students(path: Path, name: str) -> bool:
+    """Whether the notebook gave the name: after an id such as "s_1234567" it looks like one of Canvas."""
+    return _COPY.sub("", name) == f"{'+'.join(_claimed_ids([path]))}_fcos"
 
 
 def _by_student(found: list[_Found], notes: list[str]) -> dict[str, list[_Found]]:

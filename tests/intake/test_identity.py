@@ -158,6 +158,17 @@ def test_manifest_gives_the_id_where_the_name_says_nothing(tmp_path):
     assert ids_of(folder) == {"a1+b2": "x.zip"}
 
 
+def test_ids_with_underscores_stay_whole(tmp_path):
+    zips = {f"{one}.zip": manifest(one[:9]) for one in ("s_1234567_fcos", "s_7654321_fcos", "s_7654321_fcos (1)")}
+    zips["roejim_222_900_s_1234567_fcos.zip"] = manifest("s_1234567")  # Canvas says whose it is
+    folder = lay_out(tmp_path, zips)
+    assert ids_of(folder) == {
+        "222": "roejim_222_900_s_1234567_fcos.zip",
+        "s_1234567": "s_1234567_fcos.zip",
+        "s_7654321": "s_7654321_fcos (1).zip",
+    }
+
+
 def test_members_are_those_of_the_manifest_and_of_nothing_else(tmp_path):
     names = [f"firstname.lastname-{letter}.2026" for letter in "abcd"]  # together longer than a file's name may be
     folder = lay_out(
