@@ -61,7 +61,8 @@ def configure(parser):
 def run(args) -> int:
     """Write what is handed out, its checksums and its version; nothing when a gate is not passed."""
     version = describe_version(ROOT, args.dirty)
-    others = [name for name in (STUDENT_ZIP, "VERSION") if (args.out / name).exists()]
+    names = (STUDENT_ZIP, NBGRADER_ZIP, GRADESCOPE_ZIP, "VERSION")
+    others = [name for name in names if (args.out / name).exists()]
     if others and not (args.out / "SHA256SUMS").exists():
         raise KitError(f"{args.out / others[0]}: exists, and not from a release; name another folder with --out")
     try:

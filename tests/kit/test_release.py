@@ -170,10 +170,11 @@ def test_list_of_what_students_receive_is_sorted_and_true():
     assert set(listed) == set(release.student_files())
 
 
-def test_other_files_are_not_overwritten(tmp_path, any_tree, capsys):
-    (tmp_path / "VERSION").write_text("of something else")
+@pytest.mark.parametrize("name", ["VERSION", release.NBGRADER_ZIP, release.GRADESCOPE_ZIP])
+def test_other_files_are_not_overwritten(name, tmp_path, any_tree, capsys):
+    (tmp_path / name).write_text("of something else")
     assert main(["release", "--out", str(tmp_path)]) == 2
-    assert "VERSION: exists, and not from a release" in capsys.readouterr().err
+    assert f"{name}: exists, and not from a release" in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["of something else"]
 
 
