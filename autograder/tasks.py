@@ -160,6 +160,8 @@ def load_tasks(path: Path | None = None, given: Mapping[str, bool] = MappingProx
             parts = tuple(Part(**part) for part in row["part"])
         except TypeError as error:
             raise wrong(task_id, f"a part is written wrongly ({error})") from None
+        if any(len({getattr(part, key) for part in parts}) < len(parts) for key in ("id", "title")):
+            raise wrong(task_id, "two of its parts have the same id or title")
         if any(not isinstance(value, int) or value < 0 for value in (row["points"], *(part.points for part in parts))):
             raise wrong(task_id, "points must be whole numbers, 0 or more")
         if any(not _is_threshold(part) for part in parts):

@@ -12,6 +12,8 @@ POINTS = {"1.1": 12, "1.2": 6, "2.1": 12, "2.2": 6, "2.3": 6, "2.4": 6, "3.1": 2
 WRONG_TABLES = [
     ("points = 20\npart", "points = 21\npart", r":\d+: task 3.1: its parts sum to 20, not to 21"),
     ('id = "1.2"', 'id = "1.1"', r":\d+: task 1.1: appears twice"),
+    ("mAP of 30 %", "mAP of 22 %", r":\d+: task 5.1: two of its parts have the same id or title"),
+    ('id = "two-thirds"', 'id = "third"', r"task 5.1: two of its parts have the same id or title"),
     ('file = "common.py"', 'file = "other.py"', r"task 1.1: file must be one of"),
     ('needs = ["2.3", "4.1"]', 'needs = ["7.7"]', r":\d+: task 4.2: needs a task '7.7'"),
     ("total = 100", "total = 90", r":14: the points of the tasks sum to 100, not to total = 90"),
