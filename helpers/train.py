@@ -1,7 +1,9 @@
 """The training loop: take a batch, compute the losses, step, and be ready to be interrupted at any time."""
 
+import contextlib
+import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from torch import nn
 from helpers import checkpoint as ckpt
 from helpers.allocator import kept_memory
 from helpers.denormals import call_without_denormals
+from helpers.distributed import rank_and_world_size
 from helpers.history import History
 from helpers.progress import progress_bar
 from helpers.schedule import SCHEDULES
@@ -54,7 +57,8 @@ def train_detector(
         max_iters: number of steps.
         log_period: steps that one row of the history averages over.
         device: where to train.
-        seed: of the order of the images and of their augmentation; `None` takes batches as the loader gives them.
+        seed: of the order of the images and of their augmentation; `None` takes batches as the loader gives them. A
+            resume then goes through all earlier ones again, and is exact if the detector draws no random numbers.
         schedule: "step" or "cosine"; see `helpers.schedule`.
         warmup_iters: steps over which the rate first rises.
         momentum: of SGD.
@@ -93,8 +97,7 @@ def train_detector(
         "freeze_batchnorm": freeze_batchnorm,
         "mixed_precision": mixed_precision,
     }
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    _check_settings(settings)
     if min(log_period, checkpoint_period) < 1:
         raise ValueError("log_period and checkpoint_period must be at least 1")
     if resume and checkpoint is None:
@@ -112,16 +115,64 @@ def train_detector(
     show = progress and run.rank == 0
     loop = partial(_loop, run, max_iters, checkpoint, checkpoint_period, tensorboard, on_row, show)
     try:
-        if run.device.type == "cpu":
-            with kept_memory():
-                call_without_denormals(loop)
-        else:
-            loop(threading.Event())
+        _call_interruptibly(loop, run.device)
     finally:
         run.close_loader()
     if run.average is not None:
         detector.load_state_dict(run.average.module.state_dict())
     return run.history
+
+
+def _check_settings(settings: dict) -> None:
+    """Refuse what would train, but not as it says."""
+    if settings["schedule"] not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {settings['schedule']!r}")
+    for name in ("max_iters", "warmup_iters", "seed"):
+        if settings[name] is not None and settings[name] < 0:
+            raise ValueError(f"{name} must not be negative, but is {settings[name]}")
+    norm, decay = settings["clip_grad_norm"], settings["ema_decay"]
+    if norm is not None and not norm > 0:
+        raise ValueError(f"clip_grad_norm must be above 0, not {norm}: no gradient would be left; None clips nothing")
+    if decay is not None and not 0 <= decay < 1:
+        raise ValueError(f"ema_decay must be at least 0 and below 1, not {decay}")
+
+
+def _call_interruptibly(loop: Callable[[threading.Event], None], device: torch.device) -> None:
+    """Run the loop with an event that Ctrl-C sets, so that a step is finished and saved before it ends.
+
+    Raises:
+        KeyboardInterrupt: the loop has ended because of it.
+    """
+    if device.type == "cpu":
+        with kept_memory():
+            call_without_denormals(loop)
+    else:
+        with _interrupts() as stop:
+            loop(stop)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second Ctrl-C does not wait, and whoever handles Ctrl-C otherwise keeps doing so."""
+    stop = threading.Event()
+    can_handle = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
+    alone = rank_and_world_size()[1] == 1  # several processes would stop at different steps and wait for each other
+    if not (can_handle and alone and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+        yield stop
+        return
+
+    def handle(number, frame):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 def _loop(run, max_iters, checkpoint, checkpoint_period, tensorboard, on_row, show, stop: threading.Event) -> None:

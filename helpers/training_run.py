@@ -86,6 +86,7 @@ class TrainingRun:
         self.pending = []  # losses of the period that is not over, one dict of numbers for each step
         self.unread = []  # losses still on the device: reading one makes the processor wait for the GPU
         self.recent = deque(maxlen=100)  # sums of the losses, to tell a failure's cause by
+        self.random_at_start = ckpt.random_state()
         self.start_time = time.monotonic()
 
     def set_train_mode(self) -> None:
@@ -101,13 +102,20 @@ class TrainingRun:
 
         Args:
             loader: as in `train_detector`.
+
+        Raises:
+            ValueError: the loader is empty, or every process would get the same batches.
         """
         seed = self.settings["seed"]
-        if seed is not None and can_shuffle(loader):
-            self.batches = iter(shuffled_loader(loader, seed, self.iteration, self.rank, self.world_size))
-            return
-        # The state of the loader is unknown, but not what it gave: go through that again.
+        if can_shuffle(loader):
+            if seed is not None:
+                self.batches = iter(shuffled_loader(loader, seed, self.iteration, self.rank, self.world_size))
+                return
+            if self.world_size > 1:
+                raise ValueError("several processes share batches with a seed only: seed=None gives all the same")
+        # The state of the loader is unknown, but not what it gave: go through that again, with the same draws.
         random_state = ckpt.random_state()
+        ckpt.restore_random_state(self.random_at_start)
         self.batches = infinite_loader(loader)
         for _ in range(self.iteration):
             next(self.batches)
@@ -236,6 +244,7 @@ class TrainingRun:
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "random": ckpt.random_state(),
+            "random_at_start": self.random_at_start,
             "history": self.history.rows,
             "pending": self.pending,
         }
@@ -260,10 +269,13 @@ class TrainingRun:
             raise ValueError(f"{path} is of another detector: {' '.join(str(error).split())[:300]}") from None
         ckpt.restore_loose_numbers(self.detector, state["numbers"], self.device)
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # the checkpoint's own have come with the state
+            group.update(momentum=self.settings["momentum"], weight_decay=self.settings["weight_decay"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
         self.iteration, self.pending, self.history = state["iteration"], state["pending"], History(state["history"])
+        self.random_at_start = state.get("random_at_start", state["random"])
         ckpt.restore_random_state(state["random"])
 
 

@@ -24,8 +24,8 @@ from helpers.distributed import rank_and_world_size, torchrun_group
 from helpers.history import History
 from helpers.sampling import ShuffledStream, can_shuffle, shuffled_loader
 from helpers.schedule import learning_rate_factor, scale_learning_rate
-from helpers.train import infinite_loader, train_detector
-from helpers.training_run import NonFiniteLoss, OutOfMemory
+from helpers.train import _call_interruptibly, infinite_loader, train_detector
+from helpers.training_run import NonFiniteLoss, OutOfMemory, TrainingRun
 
 HERE = Path(__file__).resolve().parent
 
@@ -289,6 +289,55 @@ def test_interrupt_leaves_a_checkpoint_to_go_on_from(tmp_path):
     assert 1 <= load(file)["iteration"] < 100_000
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # only the name matters: the loop computes nothing
+def test_interrupt_lets_the_loop_finish_its_step(device):
+    saw_the_interrupt = []
+
+    def loop(stop):
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 20
+        while not stop.is_set() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        saw_the_interrupt.append(stop.is_set())
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        _call_interruptibly(loop, torch.device(device))
+    assert saw_the_interrupt == [True]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_order_of_a_shuffling_loader_is_found_again_without_a_seed(tmp_path):
+    def run(seed, **options):
+        torch.manual_seed(3)
+        detector = TinyDetector(dropout=0)  # it must not draw between the loader's draws
+        torch.manual_seed(seed)
+        loader = tiny_loader(augment=False, shuffle=True)
+        train_detector(detector, loader, max_iters=12, seed=None, progress=False, **options)
+        return detector
+
+    class Off(Exception):
+        pass
+
+    def power_off(history):
+        raise Off
+
+    file = tmp_path / "c.pt"
+    with pytest.raises(Off):  # after the checkpoint of iteration 4, in the middle of an epoch of 3
+        run(4, checkpoint=file, checkpoint_period=4, log_period=5, on_row=power_off)
+    assert load(file)["iteration"] == 4
+    assert same_weights(run(99, checkpoint=file, resume=True), run(4))
+
+
+def test_resumed_run_takes_the_new_momentum_and_weight_decay(tmp_path):
+    file = tmp_path / "c.pt"
+    train(checkpoint=file, max_iters=6)
+    with pytest.warns(UserWarning, match="weight_decay 0.0001 -> 0.5, .*momentum 0.9 -> 0.1"):
+        train(TinyDetector(), checkpoint=file, resume=True, weight_decay=0.5, momentum=0.1)
+    (group,) = load(file)["optimizer"]["param_groups"]
+    assert (group["weight_decay"], group["momentum"]) == (0.5, 0.1)
+
+
 class Breaking(TinyDetector):
     """From the sixth step on one loss is `value`."""
 
@@ -341,6 +390,12 @@ BAD_OPTIONS = [
     ({"schedule": "cosinus"}, "schedule must be one of step, cosine"),
     ({"checkpoint_period": 0}, "at least 1"),
     ({"resume": True}, "needs checkpoint="),
+    ({"max_iters": -1}, "max_iters must not be negative"),
+    ({"warmup_iters": -1}, "warmup_iters must not be negative"),
+    ({"seed": -1}, "seed must not be negative"),
+    ({"clip_grad_norm": 0.0}, "clip_grad_norm must be above 0"),  # would train nothing
+    ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),
+    ({"ema_decay": 1.5}, "ema_decay must be at least 0 and below 1"),
     ({"loader": DataLoader([], batch_size=2)}, "empty"),
 ]
 
@@ -441,6 +496,15 @@ def test_denormals_are_zero_inside_and_only_there():
     assert (values * 2).view(torch.int32).all()
     with pytest.raises(ZeroDivisionError):
         call_without_denormals(lambda stop: 1 / 0)
+
+
+def test_processes_without_a_seed_would_all_get_the_same_batches():
+    settings = {"seed": None, "freeze_batchnorm": False, "mixed_precision": False, "ema_decay": None}
+    rates = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0}
+    run = TrainingRun(TinyDetector(), torch.device("cpu"), settings | rates, log_period=4, channels_last=False)
+    run.world_size = 2
+    with pytest.raises(ValueError, match="with a seed"):
+        run.open_loader(tiny_loader())
 
 
 def train_in_parts(folder):
