@@ -43,8 +43,10 @@ def detect(
         without its padding (`content_size`), boxes are clipped to that.
 
     Raises:
-        ValueError: the loader shuffles, so that the numbers would mean nothing.
+        ValueError: the loader shuffles, so that the numbers would mean nothing; or the batch is empty.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if isinstance(getattr(data, "sampler", None), RandomSampler):
         raise ValueError("the loader shuffles, so that detections could not be told apart by number: use shuffle=False")
     device = next(detector.parameters()).device if device is None else torch.device(device)
@@ -143,13 +145,14 @@ def content_size(dataset, n: int) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _ready_for_inference(detector: nn.Module, device: torch.device) -> Iterator[None]:
-    was_training = detector.training
+    was_training = {module: module.training for module in detector.modules()}  # frozen batch norms differ
     detector.to(device).eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        detector.train(was_training)
+        for module, training in was_training.items():
+            module.training = training
 
 
 def _images(data: Iterable, progress: bool) -> Iterator[tuple[str, torch.Tensor]]:

@@ -50,6 +50,19 @@ def test_batches_need_the_detector_to_stay_as_it_was():
     assert torch.is_grad_enabled()
 
 
+def test_frozen_batch_norm_stays_frozen():
+    detector = TinyDetector()
+    detector.features[1].eval()
+    detect(detector, UnequalImages(), progress=False)
+    assert detector.training
+    assert not detector.features[1].training
+
+
+def test_batch_without_images_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        detect(TinyDetector(), UnequalImages(), batch_size=0, progress=False)
+
+
 def test_data_set_list_and_loader_give_the_same():
     detector, dataset = TinyDetector(), tiny_loader(augment=False).dataset
     by_index = detect(detector, dataset, progress=False)
