@@ -38,7 +38,7 @@ class Augmentation:
             raise ValueError(f"hflip is a probability, 0 to 1, not {hflip}")
         if not 0 <= color_jitter <= 1:
             raise ValueError(f"color_jitter must lie in 0 to 1, not {color_jitter}")
-        if scale_jitter is not None and not 0.1 <= scale_jitter[0] <= scale_jitter[1] <= 10:
+        if scale_jitter is not None and not _is_range(scale_jitter):
             raise ValueError(
                 f"scale_jitter is (smallest, largest) factor on the size, in 0.1 to 10, not {scale_jitter}"
             )
@@ -78,3 +78,9 @@ class Augmentation:
             tv_tensors.Image(image), tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[1:])
         )
         return image.as_subclass(torch.Tensor), boxes.as_subclass(torch.Tensor)
+
+
+def _is_range(factors) -> bool:
+    """Whether these are two numbers in order; a configuration file may hold any list."""
+    numbers = len(factors) == 2 and all(isinstance(factor, (int, float)) for factor in factors)
+    return numbers and 0.1 <= factors[0] <= factors[1] <= 10

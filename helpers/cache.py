@@ -72,6 +72,7 @@ class ImageCache:
         self.__init__(np.memmap(pixels, np.uint8, mode="r") if mapped else pixels, state["shapes"])
 
     def __getitem__(self, index: int) -> np.ndarray:
+        index = range(len(self))[index]  # from the end, or none, as of a list
         h, w = self.shapes[index]
         return self.pixels[self.starts[index] : self.starts[index + 1]].reshape(3, h, w)
 

@@ -110,7 +110,8 @@ def _confusion(detections, objects, difficult, a, b, iou, num_classes) -> np.nda
     """Objects by true and by named class; a detection is given to the object it overlaps most, of any class."""
     found = match_voc(a, b, iou, len(detections.classes), difficult)
     matrix = np.zeros((num_classes + 1, num_classes + 1), int)
-    hits = (found >= 0) & ~difficult[found]
+    hits = found >= 0
+    hits[hits] = ~difficult[found[hits]]
     np.add.at(matrix, (objects.classes[found[hits]], detections.classes[hits]), 1)
     overlaps_none = ~np.isin(np.arange(len(found)), a)  # duplicates confuse nothing: they are left out
     np.add.at(matrix, (num_classes, detections.classes[overlaps_none]), 1)

@@ -4,6 +4,7 @@ import os
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -49,7 +50,7 @@ def unpack(archive: str | Path, target: str | Path, below: str, limit: int) -> i
                 _write(open_entry, size, target / inner, name)
                 files += 1
                 bar.update()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the archive's
             raise
         raise ValueError(f"{archive} is damaged or not an archive: {error}") from error

@@ -29,6 +29,13 @@ def test_cached_items_equal_decoded_ones(sample, tmp_path, split, kind):
         assert torch.equal(plain[index][2], cached[index][2])
 
 
+def test_cache_counts_from_the_end_and_ends_like_a_list(sample):
+    cached = VOC2007DetectionTiny(sample, "val", image_size=64, cache="memory")
+    assert torch.equal(cached[-1][1], cached[11][1])
+    with pytest.raises(IndexError):
+        cached[12]
+
+
 def test_cache_on_disk_is_built_once(sample, tmp_path, monkeypatch):
     VOC2007DetectionTiny(sample, image_size=64, cache=tmp_path)
     monkeypatch.setattr("helpers.cache.decode", lambda *_: pytest.fail("decoded again"))

@@ -284,6 +284,8 @@ BAD_OPTIONS = [
     {"color_jitter": -0.1},
     {"scale_jitter": (1.4, 0.7)},
     {"scale_jitter": (0, 2)},
+    {"scale_jitter": [0.7]},
+    {"scale_jitter": ["a", "b"]},
     {"crop": False, "random_crop": True},
 ]
 

@@ -42,6 +42,12 @@ def test_kind_of_each_detection(rows, kinds, missed):
     assert [KINDS[k] for k in errors.kind] == kinds
 
 
+def test_detections_where_no_object_is_are_background():
+    errors = find_errors({0: image((A, 0, 0.9))}, {0: image()}, 2)
+    assert errors.counts()["background"] == 1
+    assert errors.confusion.tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]
+
+
 def test_every_detection_has_one_kind_and_right_ones_agree_with_the_evaluation():
     rng = np.random.default_rng(0)
     truth, predictions = {}, {}

@@ -79,3 +79,15 @@ def test_what_is_no_archive_is_an_error_that_names_it(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"<html>not found</html>")
     with pytest.raises(ValueError, match=r"a\.tar"):
         unpack(tmp_path / "a.tar", tmp_path / "out", below="VOCdevkit", limit=100)
+
+
+def test_damaged_bytes_in_a_zip_are_an_error_that_names_it(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("VOCdevkit/a", bytes(range(256)) * 20)
+        start = opened.fp.tell() - opened.infolist()[0].compress_size
+    content = bytearray(path.read_bytes())
+    content[start] = 0xFF  # a kind of block that deflate does not have
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.zip is damaged"):
+        unpack(path, tmp_path / "out", below="VOCdevkit", limit=10_000)
