@@ -132,6 +132,17 @@ def differences(old: dict[str, dict], new: dict[str, dict]) -> list[str]:
     ]
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: YAML forbids it, but PyYAML drops the first one without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, str, str, object]]:
     """(file, section, key, value) of a file, those of its base first."""
     path = path.resolve()
@@ -141,9 +152,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, str, str,
             f"{name}: the files build on each other in a circle: {' -> '.join(p.name for p in (*above, path))}"
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except OSError as error:
         raise KitError(f"the configuration {name} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise KitError(f"the configuration {name} is not a text in UTF-8") from error
     except yaml.YAMLError as error:
         raise KitError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

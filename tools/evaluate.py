@@ -30,6 +30,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def open_images(configuration: dict):
+    """Open the images to evaluate on, when the evaluation will make sense.
+
+    Args:
+        configuration: from `load_configuration`.
+
+    Returns:
+        A data set, see `runs.open_split`.
+
+    Raises:
+        KitError: an option of section "evaluate" is out of its range, or the data are not there.
+    """
+    from helpers.evaluation import MODES
+    from tools import runs
+
+    options = configuration["evaluate"]
+    ranges = {
+        "mode": (options["mode"] in MODES, f"one of {', '.join(MODES)}"),
+        "iou_threshold": (0 < options["iou_threshold"] <= 1, "above 0 and at most 1"),
+        "score_thresh": (0 <= options["score_thresh"] < 1, "at least 0 and below 1"),
+        "nms_thresh": (0 <= options["nms_thresh"] <= 1, "from 0 to 1"),
+        "batch_size": (options["batch_size"] >= 1, "at least 1"),
+    }
+    for name, (fits, allowed) in ranges.items():
+        if not fits:
+            raise KitError(f"evaluate.{name} must be {allowed}, not {options[name]!r}")
+    return runs.open_split(configuration["data"], options["split"], options["images"], training=False)
+
+
 def evaluate_run(
     folder: Path, configuration: dict, device: str, weights: Path | None = None, out: Path | None = None
 ) -> dict:
@@ -51,8 +80,8 @@ def evaluate_run(
     from helpers.inference import detect, ground_truth_of
     from tools import runs
 
+    dataset = open_images(configuration)
     options, out = configuration["evaluate"], out or folder
-    dataset = runs.open_split(configuration["data"], options["split"], options["images"], training=False)
     names = runs.class_names(dataset)
     detector = runs.build_detector(configuration["model"], len(names), pretrained=False)
     _load_weights(detector, weights or folder / runs.WEIGHTS)
@@ -102,7 +131,10 @@ def measure(predictions: dict, ground_truth: dict, names: dict[int, str], option
         "images": len(ground_truth),
         "detections": sum(len(scores) for _, _, scores in predictions.values()),
         "options": options,
-        "other_modes": {m: evaluate_voc(predictions, ground_truth, count, threshold, m).mean_ap for m in MODES},
+        "other_modes": {
+            mode: evaluate_voc(predictions, ground_truth, count, threshold, mode, options["pixel_offset"]).mean_ap
+            for mode in MODES
+        },
         "as_the_original_computed_it": original.mean_ap if original else None,
         "coco": coco,
         f"mistakes above {SHOWN_SCORE}": errors.counts(),

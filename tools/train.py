@@ -16,8 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configuration", type=Path, help="a YAML file, such as configs/voc2007_regnet.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as train.max_iters=1000")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/ and the file's name)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
-    parser.add_argument("--overwrite", action="store_true", help="throw away the run that is in the folder")
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
+    earlier.add_argument("--overwrite", action="store_true", help="throw away the run that is in the folder")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
     parser.add_argument("--tensorboard", action="store_true", help="also write a log for TensorBoard")
     parser.add_argument("--no-evaluation", action="store_true", help="stop when training is done")
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from tools.configuration import load_configuration
 
     configuration = load_configuration(args.configuration, args.overrides)
+    if not args.no_evaluation:
+        evaluate.open_images(configuration)  # what it lacks is to be said before hours of training
     folder = args.out or ROOT / "runs" / args.configuration.stem
     with torchrun_group(runs.choose_device(args.device)) as device:
         first = _train(configuration, folder, device, args)
@@ -61,9 +64,9 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
     options["learning_rate"] = scale_learning_rate(
         options["learning_rate"], options.pop("batch_size"), options.pop("learning_rate_batch_size")
     )
-    reset_seed(options["seed"] or 0)
-    detector = runs.build_detector(configuration["model"], len(runs.class_names(dataset)))
     try:
+        reset_seed(options["seed"] or 0)
+        detector = runs.build_detector(configuration["model"], len(runs.class_names(dataset)))
         history = train_detector(
             detector,
             loader,
@@ -73,7 +76,11 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
             tensorboard=folder / "tensorboard" if args.tensorboard else None,
             **options,
         )
-    except (NonFiniteLoss, OutOfMemory, ValueError) as error:
+    except OutOfMemory as error:
+        raise KitError(
+            f"{error}. In a configuration change train.batch_size alone (images of all processes): the rate follows it"
+        ) from error
+    except (NonFiniteLoss, ValueError) as error:
         raise KitError(str(error)) from error
     if rank != 0:
         return False

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,7 @@ from autograder.errors import KitError
 from autograder.tasks import ROOT
 from helpers.history import History
 from helpers.sample import make_sample
-from tools import cli, runs
+from tools import cli, evaluate, runs
 from tools.configuration import differences, load_configuration, save_configuration
 from tools.train import prepare_folder
 
@@ -71,6 +72,8 @@ BAD = [
     ("list_of_sections", "- train", [], r"bad\.yaml: expected sections"),
     ("section_without_keys", "train: 3", [], r"train must hold keys, got 3"),
     ("broken_yaml", "train: [1", [], r"bad\.yaml is not YAML"),
+    ("section_twice", "train: {seed: 3}\ntrain: {max_iters: 7}", [], r"the key train is there twice"),
+    ("key_twice", "train: {seed: 3, seed: 4}", [], r"the key seed is there twice"),
     ("base_that_is_not_there", "base: nowhere.yaml", [], r"nowhere\.yaml cannot be read"),
     ("base_of_itself", "base: bad.yaml", [], r"circle: bad\.yaml -> bad\.yaml"),
     ("override_without_value", "", ["train.max_iters"], r"write section\.key=value"),
@@ -83,6 +86,12 @@ BAD = [
 def test_bad_configuration_is_refused_with_the_place(text, overrides, message, write):
     with pytest.raises(KitError, match=message):
         load_configuration(write("bad.yaml", text), overrides)
+
+
+def test_configuration_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(KitError, match=r"a\.yaml is not a text in UTF-8"):
+        load_configuration(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
@@ -210,6 +219,9 @@ BAD_EVALUATIONS = [
     ("no_weights", ["--weights", "nowhere.pt"], "no weights at nowhere.pt"),
     ("no_data", ["data.root=nowhere"], "nowhere holds no VOCdevkit/VOC2007: fetch it with `kit data voc2007`"),
     ("no_split", ["evaluate.split=test"], "no list of the 'test' images"),
+    ("no_mode", ["evaluate.mode=areaa"], "evaluate.mode must be one of area, 11-point, 101-point, not 'areaa'"),
+    ("no_overlap", ["evaluate.iou_threshold=50"], "evaluate.iou_threshold must be above 0 and at most 1, not 50.0"),
+    ("no_batch", ["evaluate.batch_size=0"], "evaluate.batch_size must be at least 1, not 0"),
     ("no_folder", ["model.folder=nowhere"], "model.folder: there is no"),
     ("no_image", ["evaluate.images=0"], "at least 1"),
 ]
@@ -223,6 +235,38 @@ def test_bad_evaluation_is_one_line(arguments, message, small_run, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("kit evaluate: ")
     assert message in error
+
+
+# what is wrong, arguments after the configuration, words of the message
+BAD_TRAININGS = [
+    ("evaluation", ["evaluate.mode=areaa"], "evaluate.mode must be one of"),
+    ("split_to_evaluate", ["evaluate.split=vall"], "no list of the 'vall' images"),
+    ("seed", ["train.seed=-1"], "Seed must be between 0"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), [c[1:] for c in BAD_TRAININGS], ids=[c[0] for c in BAD_TRAININGS])
+def test_bad_training_is_one_line_before_it_begins(overrides, message, small_run, tmp_path, capsys):
+    _, arguments = small_run
+    assert cli.main([*arguments, *overrides, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / runs.CHECKPOINT).exists()
+
+
+def test_resume_and_overwrite_exclude_each_other(small_run, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*small_run[1], "--resume", "--overwrite"])
+    assert stopped.value.code == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_all_modes_measure_boxes_in_one_way():
+    # Sides 2 x 2 and 1 x 2: IoU 2/4. With a pixel more, 3 x 3 and 2 x 3: IoU 6/9, which is enough.
+    truth = {0: (np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([0]), np.array([False]))}
+    found = {0: (np.array([[0.0, 0.0, 1.0, 2.0]]), np.array([0]), np.array([0.9]))}
+    options = {"iou_threshold": 0.6, "mode": "area", "pixel_offset": 1}
+    metrics, _ = evaluate.measure(found, truth, {0: "cat"}, options, [np.zeros((3, 32, 32))])
+    assert metrics["mAP"] == metrics["other_modes"]["area"] == metrics["other_modes"]["11-point"] == 1
 
 
 def test_folder_without_a_run_is_named(tmp_path, capsys):
