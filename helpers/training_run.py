@@ -80,7 +80,7 @@ class TrainingRun:
         self.half = _half_type(device) if settings["mixed_precision"] else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
         decay = settings["ema_decay"]
-        self.average = AveragedModel(detector, multi_avg_fn=_lerp_towards(decay), use_buffers=True) if decay else None
+        self.average = _MovingAverage(detector, decay) if decay else None
         self.iteration = 0
         self.history = History()
         self.pending = []  # losses of the period that is not over, one dict of numbers for each step
@@ -285,16 +285,25 @@ def _half_type(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float16
 
 
-def _lerp_towards(decay: float | None):
-    """The moving average's step; early on it forgets faster, or the random start would weigh in for a long time."""
+class _MovingAverage(AveragedModel):
+    """Average of weights and buffers; early on it forgets faster, or the random start would weigh in for a long time.
+
+    The base class copies its count of steps to the GPU in every step and waits for that; here it is read where it is.
+    """
+
+    def __init__(self, detector: nn.Module, decay: float):
+        super().__init__(detector)
+        self.decay = decay
 
     @torch.no_grad()
-    def update(averages, values, steps):
-        weight = max(1 - decay, 9 / (10 + int(steps)))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, weight)
-        else:  # counters of batch norm
-            for average, value in zip(averages, values):
+    def update_parameters(self, model: nn.Module) -> None:
+        steps = int(self.n_averaged)
+        weight = max(1 - self.decay, 9 / (10 + steps)) if steps else 1.0
+        averages = (*self.module.parameters(), *self.module.buffers())
+        pairs = list(zip(averages, (*model.parameters(), *model.buffers())))
+        weights = [(average, value) for average, value in pairs if average.is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in weights], [value for _, value in weights], weight)
+        for average, value in pairs:
+            if not average.is_floating_point():  # counters of batch norm
                 average.copy_(value)
-
-    return update
+        self.n_averaged += 1

@@ -25,7 +25,7 @@ from helpers.history import History
 from helpers.sampling import ShuffledStream, can_shuffle, shuffled_loader
 from helpers.schedule import learning_rate_factor, scale_learning_rate
 from helpers.train import _call_interruptibly, infinite_loader, train_detector
-from helpers.training_run import NonFiniteLoss, OutOfMemory, TrainingRun
+from helpers.training_run import NonFiniteLoss, OutOfMemory, TrainingRun, _MovingAverage
 
 HERE = Path(__file__).resolve().parent
 
@@ -423,6 +423,18 @@ def test_moving_average_ends_in_the_detector(tmp_path):
     assert torch.equal(content["model"]["head.weight"], raw.head.weight)
     assert torch.equal(content["average"]["module.head.weight"], averaged.head.weight)
     assert not torch.equal(raw.head.weight, averaged.head.weight)
+
+
+def test_moving_average_forgets_its_start_faster_and_never_moves_its_count():
+    module = nn.BatchNorm1d(1)
+    average = _MovingAverage(module, decay=0.99)
+    average.n_averaged.to = None  # copying the count to a GPU would wait for the GPU
+    for weight in (0.0, 11.0, 21.0):  # taken as it is; then by 9 / 11, which makes 9; then by 9 / 12 of the way to 21
+        nn.init.constant_(module.weight, weight)
+        module.num_batches_tracked += 1
+        average.update_parameters(module)
+    assert average.module.weight.item() == pytest.approx(18)
+    assert average.module.num_batches_tracked == average.n_averaged == 3
 
 
 def test_channels_last_trains_the_same():
