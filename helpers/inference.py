@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, Subset
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, Subset
 
 from helpers.dataset import clip_boxes
 from helpers.progress import progress_bar
@@ -28,7 +28,7 @@ def detect(
         detector: in eval mode `detector(image (1, 3, H, W), test_score_thresh=, test_nms_thresh=)` returns
             (boxes (N, 4), classes (N,), scores (N,)). It is moved to `device`; its train or eval mode comes back.
         data: a data set or list of items (path, image (3, H, W), ...), or a loader of batches (paths, images
-            (B, 3, H, W), ...) that does not shuffle. Images may differ in size.
+            (B, 3, H, W), ...) in the order of its data set. Images may differ in size.
         score_thresh: detections with a score up to this are left out. Low, since average precision looks at all
             scores; a threshold of 0.4 cuts the curve off.
         nms_thresh: overlap above which the lower of two boxes of one class is left out.
@@ -47,8 +47,12 @@ def detect(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if isinstance(getattr(data, "sampler", None), RandomSampler):
-        raise ValueError("the loader shuffles, so that detections could not be told apart by number: use shuffle=False")
+    has_order = isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
+    if has_order and not isinstance(data.sampler, SequentialSampler):
+        raise ValueError(
+            "the loader shuffles or has a sampler of its own, so that detections could not be told apart by number: "
+            "use shuffle=False, and a Subset for a part of the images"
+        )
     device = next(detector.parameters()).device if device is None else torch.device(device)
     dataset = data.dataset if isinstance(data, DataLoader) else data
     found = {}

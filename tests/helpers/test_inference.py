@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tiny_detector import TinyDetector, tiny_loader
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
 
 from helpers.evaluation import evaluate_voc
 from helpers.inference import content_size, detect, ground_truth_of, inference_with_detector
@@ -90,9 +90,12 @@ def test_subset_keeps_sizes_and_objects_together():
     assert evaluate_voc(detect(TinyDetector(), subset, progress=False), ground_truth_of(subset), 2).mean_ap == 1
 
 
-def test_shuffled_loader_is_refused():
+@pytest.mark.parametrize(
+    "options", [{"shuffle": True}, {"sampler": SubsetRandomSampler([3, 1])}], ids=["shuffled", "own"]
+)
+def test_loader_in_another_order_is_refused(options):
     with pytest.raises(ValueError, match="shuffle=False"):
-        detect(TinyDetector(), tiny_loader(shuffle=True), progress=False)
+        detect(TinyDetector(), tiny_loader(**options), progress=False)
 
 
 def test_pictures_are_returned_for_every_image():
