@@ -87,7 +87,8 @@ def evaluate_voc(
         iou_threshold: a detection needs at least this overlap with an object.
         mode: "area" (VOC since 2010), "11-point" (VOC 2007) or "101-point" (COCO, which also lets a detection turn to
             another object when its best one is taken; VOC calls it a duplicate).
-        pixel_offset: 1 measures a box as the devkit does (x2 - x1 + 1: both corner pixels belong to it), 0 as a length.
+        pixel_offset: added to every side of a box. 1 for boxes as VOC's files and its devkit hold them, where both
+            corner pixels belong to the box (x2 - x1 + 1); 0, for the same figure, on boxes of `VOC2007DetectionTiny`.
 
     Returns:
         An `Evaluation`. A detection on a difficult object counts neither for nor against.

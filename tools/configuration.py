@@ -64,7 +64,7 @@ SOURCES = {
 }
 FILLED_IN = {
     "dataset_dir", "split", "download", "crop",
-    "detector", "train_loader", "device", "checkpoint", "resume", "progress", "tensorboard",
+    "detector", "train_loader", "device", "checkpoint", "resume", "progress", "tensorboard", "on_row",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from helpers.dataset import VOC2007DetectionTiny
 
 CONFIGURATION, CHECKPOINT, WEIGHTS = "config.yaml", "checkpoint.pt", "weights.pt"
 HISTORY, LOSSES, METRICS = "history.jsonl", "losses.png", "metrics.json"
+TENSORBOARD = "tensorboard"  # a folder
 PICTURES = ("ap.png", "precision_recall.png", "errors.png", "confusion.png", "misses.png")
 FILES_OF_A_RUN = (CONFIGURATION, CHECKPOINT, WEIGHTS, HISTORY, LOSSES, METRICS, *PICTURES)
 # What a resumed run may have otherwise than its first part: it decides where and when, not what comes out.

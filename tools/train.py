@@ -5,6 +5,7 @@ Several processes share every batch when they are started by
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 from autograder.errors import KitError
@@ -73,7 +74,7 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
             device=device,
             checkpoint=folder / runs.CHECKPOINT,
             resume=True,  # the folder was emptied, or it is to be gone on with
-            tensorboard=folder / "tensorboard" if args.tensorboard else None,
+            tensorboard=folder / runs.TENSORBOARD if args.tensorboard else None,
             **options,
         )
     except OutOfMemory as error:
@@ -123,6 +124,7 @@ def prepare_folder(folder: Path, configuration: dict, resume: bool, overwrite: b
     elif earlier.is_file() and overwrite:
         for name in runs.FILES_OF_A_RUN:
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / runs.TENSORBOARD, ignore_errors=True)
     elif earlier.is_file():
         raise KitError(f"{folder} holds a run: go on with it (--resume), throw it away (--overwrite), or name --out")
     elif folder.is_dir() and any(folder.iterdir()):

@@ -151,11 +151,11 @@ def test_plain_step_is_sgd_with_momentum_and_weight_decay():
     torch.manual_seed(0)
     ours, plain = TinyDetector(dropout=0), TinyDetector(dropout=0)
     plain.load_state_dict(ours.state_dict())
-    train_detector(ours, [batch], learning_rate=0.1, weight_decay=0.01, max_iters=5, progress=False)
+    train_detector(ours, [batch], learning_rate=0.1, weight_decay=0.01, max_iters=10, progress=False)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 4])  # 60 % and 80 % of 5
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [6, 9])  # 60 % and 90 % of 10
     plain.train()
-    for _ in range(5):
+    for _ in range(10):
         optimizer.zero_grad()
         sum(plain(batch[1], batch[2]).values()).backward()
         optimizer.step()

@@ -108,6 +108,8 @@ def earlier(write, tmp_path):
     configuration = load_configuration(write("a.yaml", "train: {max_iters: 5}"))
     prepare_folder(tmp_path / "run", configuration, resume=False, overwrite=False)
     (tmp_path / "run" / runs.CHECKPOINT).write_bytes(b"precious")
+    (tmp_path / "run" / runs.TENSORBOARD).mkdir()
+    (tmp_path / "run" / runs.TENSORBOARD / "events").write_bytes(b"a curve")
     return tmp_path / "run", configuration
 
 
@@ -118,7 +120,7 @@ def test_earlier_run_is_kept_unless_told_otherwise(earlier):
     prepare_folder(folder, configuration, resume=True, overwrite=False)
     assert (folder / runs.CHECKPOINT).exists()
     prepare_folder(folder, configuration, resume=False, overwrite=True)
-    assert not (folder / runs.CHECKPOINT).exists()
+    assert [path.name for path in folder.iterdir()] == [runs.CONFIGURATION]
 
 
 def test_resume_with_another_recipe_is_refused_but_not_with_another_machine(earlier):
