@@ -1,0 +1,35 @@
+"""The notebook's full run is the run of `configs/voc2007_regnet.yaml`: what is measured there is what students get."""
+
+import os
+from types import SimpleNamespace
+
+import yaml
+
+from autograder.tasks import ROOT
+from tools.configuration import differences, load_configuration
+from tools.runs import FREE_TO_CHANGE
+
+MASTER = ROOT / "solutions" / "notebooks" / "one_stage_detector.py"
+
+
+def test_full_run_is_that_of_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.setenv("FCOS_QUICK", "0")
+    for name in ("FCOS_MAX_ITERS", "FCOS_BACKBONE_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    _, rest = MASTER.read_text(encoding="utf-8").split('# %% id="run-settings" tags=["parameters"]\n')
+    cell = {"os": os, "workspace": SimpleNamespace(device="cpu")}
+    exec(rest.split("# %%")[0], cell)
+    settings = {
+        "data": {"image_size": cell["IMAGE_SIZE"], **{k: _plain(v) for k, v in cell["AUGMENTATION"].items()}},
+        "model": {"fpn_channels": cell["FPN_CHANNELS"], "stem_channels": cell["STEM_CHANNELS"], **cell["BACKBONE"]},
+        "train": {"max_iters": cell["MAX_ITERS"], "batch_size": cell["BATCH_SIZE"], **cell["RECIPE"]},
+    }
+    (tmp_path / "notebook.yaml").write_text(yaml.safe_dump(settings))
+    found = differences(
+        load_configuration(ROOT / "configs" / "voc2007_regnet.yaml"), load_configuration(tmp_path / "notebook.yaml")
+    )
+    assert [line for line in found if line.split()[0] not in FREE_TO_CHANGE] == []
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
