@@ -111,7 +111,8 @@ FACTORS = [
     ("step", 0, 0, 1.0),
     ("step", 0, 59, 1.0),
     ("step", 0, 60, 0.1),
-    ("step", 0, 80, 0.01),
+    ("step", 0, 89, 0.1),
+    ("step", 0, 90, 0.01),
     ("step", 0, 99, 0.01),
     ("step", 9, 0, 0.1),  # the first of 10 equal steps up
     ("step", 9, 8, 0.9),
