@@ -5,12 +5,13 @@ Fine-tuning is full of them: the momentum of a weight whose gradient has died sh
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 import torch
 
 Result = TypeVar("Result")
+GLANCE = 0.2  # seconds
 
 
 def call_without_denormals(function: Callable[[threading.Event], Result]) -> Result:
@@ -43,8 +44,19 @@ def call_without_denormals(function: Callable[[threading.Event], Result]) -> Res
     thread.start()  # nothing happens yet: an interrupt in here would leave the function alone in the dark
     try:
         go.set()
-        return answer.result()
+        _wait(answer)
     except BaseException:
         stop.set()
-        answer.exception()  # wait for the end
+        _wait(answer)
         raise
+    return answer.result()
+
+
+def _wait(answer: Future) -> None:
+    """Wait for the end of a function, and wake up now and then.
+
+    Python raises KeyboardInterrupt in the main thread, and only while that runs. A wait without a limit hears nothing
+    of a Ctrl-C that reached another thread or came just before the wait began, nor, on Windows, of any.
+    """
+    while not answer.done():
+        wait([answer], timeout=GLANCE)
