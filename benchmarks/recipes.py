@@ -25,6 +25,10 @@ from tools.specimens import read_mutants
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 SHUFFLE = "train.seed=0"
+ADAMW = ["train.optimizer=adamw", "train.learning_rate=0.001", "train.weight_decay=0.05"]
+SGD = [
+    "train.optimizer=sgd", "train.learning_rate=0.01", "train.weight_decay=0.0001", "train.backbone_lr_factor=1",
+]  # fmt: skip
 # name -> (configuration, what is changed in it). Augmentation is drawn by the seed that also shuffles.
 CHANGES = {
     "original": ("voc2007_original", []),
@@ -37,11 +41,15 @@ CHANGES = {
     "cosine": ("voc2007_original", [SHUFFLE, "train.schedule=cosine"]),
     "average": ("voc2007_original", [SHUFFLE, "train.ema_decay=0.998"]),
     "frozen-batch-norm": ("voc2007_original", [SHUFFLE, "train.freeze_batchnorm=true"]),
+    "adamw": ("voc2007_original", [SHUFFLE, *ADAMW]),
+    "slow-backbone": ("voc2007_original", [SHUFFLE, *ADAMW, "train.backbone_lr_factor=0.1"]),
     "ours": ("voc2007_regnet", []),
+    "ours-with-sgd": ("voc2007_regnet", SGD),
     "row-column": ("voc2007_original", []),  # with the order of coordinates that the original's text asks for
 }
 MUTANT = "1.2/row-column"
-COMPARED_WITH = dict.fromkeys(("original", "shuffle", "ours", "row-column"), "original")  # others: "shuffle"
+# others: with "shuffle"
+COMPARED_WITH = dict.fromkeys(("original", "shuffle", "ours", "ours-with-sgd", "row-column"), "original")
 HIGH_THRESHOLD = 0.4  # what the original's notebook keeps
 
 

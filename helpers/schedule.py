@@ -35,7 +35,8 @@ def learning_rate_factor(iteration: int, max_iters: int, schedule: str = "step",
 def scale_learning_rate(learning_rate: float, batch_size: int, reference_batch_size: int = 16) -> float:
     """Linear scaling rule: k times as many images in a batch allow k times the learning rate.
 
-    It prints what it changed. Beyond some 8 times the reference it needs a warm-up, and then stops to hold.
+    It prints what it changed. Beyond some 8 times the reference it needs a warm-up, and then stops to hold. It is a
+    rule of SGD: with AdamW, whose steps do not grow with the gradient, it asks for more than large batches need.
 
     Args:
         learning_rate: known to be good with `reference_batch_size`.

@@ -15,6 +15,7 @@ from helpers.allocator import kept_memory
 from helpers.denormals import call_without_denormals
 from helpers.distributed import rank_and_world_size
 from helpers.history import History
+from helpers.optimizer import OPTIMIZERS
 from helpers.progress import progress_bar
 from helpers.schedule import SCHEDULES
 from helpers.training_run import NonFiniteLoss, OutOfMemory, TrainingRun, infinite_loader
@@ -32,6 +33,8 @@ def train_detector(
     device: str | torch.device = "cpu",
     *,
     seed: int | None = 0,
+    optimizer: str = "sgd",
+    backbone_lr_factor: float = 1.0,
     schedule: str = "step",
     warmup_iters: int = 0,
     momentum: float = 0.9,
@@ -47,21 +50,23 @@ def train_detector(
     on_row: Callable[[History], None] | None = None,
     progress: bool = True,
 ) -> History:
-    """Train a detector in place with SGD.
+    """Train a detector in place.
 
     Args:
         detector: in train mode `detector(images, gt_boxes)` returns a dict of scalar losses, whose sum is minimised.
         train_loader: batches (paths, images (B, 3, H, W), gt_boxes (B, M, 5)).
         learning_rate: at its highest; `helpers.schedule.scale_learning_rate` adapts it to another batch size.
-        weight_decay: of all weights.
+        weight_decay: of all weights; AdamW takes a larger one, such as 0.05.
         max_iters: number of steps.
         log_period: steps that one row of the history averages over.
         device: where to train.
         seed: of the order of the images and of their augmentation; `None` takes batches as the loader gives them. A
             resume then goes through all earlier ones again, and is exact if the detector draws no random numbers.
+        optimizer: "sgd" or "adamw", whose rates are some ten times smaller; see `helpers.optimizer`.
+        backbone_lr_factor: the pretrained network's learning rate, divided by that of the rest, such as 0.1.
         schedule: "step" or "cosine"; see `helpers.schedule`.
         warmup_iters: steps over which the rate first rises.
-        momentum: of SGD.
+        momentum: of SGD, or the first beta of AdamW.
         clip_grad_norm: largest norm of the whole gradient, or `None`.
         ema_decay: decay of a moving average of the weights, such as 0.998; the detector ends with the average.
         freeze_batchnorm: keep the statistics of batch norms as they are.
@@ -89,6 +94,8 @@ def train_detector(
         "weight_decay": weight_decay,
         "max_iters": max_iters,
         "seed": seed,
+        "optimizer": optimizer,
+        "backbone_lr_factor": backbone_lr_factor,
         "schedule": schedule,
         "warmup_iters": warmup_iters,
         "momentum": momentum,
@@ -127,7 +134,9 @@ def _check_settings(settings: dict) -> None:
     """Refuse what would train, but not as it says."""
     if settings["schedule"] not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {settings['schedule']!r}")
-    for name in ("max_iters", "warmup_iters", "seed"):
+    if settings["optimizer"] not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {settings['optimizer']!r}")
+    for name in ("max_iters", "warmup_iters", "seed", "backbone_lr_factor"):
         if settings[name] is not None and settings[name] < 0:
             raise ValueError(f"{name} must not be negative, but is {settings[name]}")
     norm, decay = settings["clip_grad_norm"], settings["ema_decay"]

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from helpers import checkpoint as ckpt
 from helpers.distributed import average_loose_numbers, mean_over_processes, rank_and_world_size
 from helpers.history import History
+from helpers.optimizer import make_optimizer
 from helpers.sampling import can_shuffle, shuffled_loader
 from helpers.schedule import learning_rate_factor
 
@@ -73,9 +74,13 @@ class TrainingRun:
         if self.world_size > 1:
             devices = [device] if device.type == "cuda" else None
             self.model = nn.parallel.DistributedDataParallel(self.detector, device_ids=devices)
-        weights = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            weights, settings["learning_rate"], settings["momentum"], weight_decay=settings["weight_decay"]
+        self.optimizer = make_optimizer(
+            detector,
+            settings["optimizer"],
+            settings["learning_rate"],
+            settings["momentum"],
+            settings["weight_decay"],
+            settings["backbone_lr_factor"],
         )
         self.half = _half_type(device) if settings["mixed_precision"] else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
@@ -137,7 +142,7 @@ class TrainingRun:
             self.iteration, settings["max_iters"], settings["schedule"], settings["warmup_iters"]
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = settings["learning_rate"] * factor
+            group["lr"] = settings["learning_rate"] * factor * group["factor"]
         try:
             images = images.to(self.device, memory_format=self.layout, non_blocking=True)
             gt_boxes = gt_boxes.to(self.device, non_blocking=True)
@@ -196,7 +201,7 @@ class TrainingRun:
     def _make_row(self, names: list[str], iteration: int) -> dict:
         means = {name: math.fsum(losses[name] for losses in self.pending) / len(self.pending) for name in names}
         self.pending.clear()
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate = self.optimizer.param_groups[-1]["lr"]
         seconds = round(time.monotonic() - self.start_time, 3)
         return {"iteration": iteration, **means, "loss": sum(means.values()), "learning_rate": rate, "seconds": seconds}
 
@@ -256,10 +261,15 @@ class TrainingRun:
             path: the file.
 
         Raises:
-            ValueError: it does not fit the detector.
+            ValueError: it does not fit the detector, or is of another optimiser.
         """
         state = ckpt.load(path)
-        old = state["settings"]
+        old = {"optimizer": "sgd", "backbone_lr_factor": 1.0, **state["settings"]}
+        if old["optimizer"] != self.settings["optimizer"]:
+            raise ValueError(
+                f"{path} was trained with optimizer={old['optimizer']!r}, whose memory of each weight is of no use to "
+                f"{self.settings['optimizer']!r}: go on with {old['optimizer']!r}, or start anew"
+            )
         changed = [f"{name} {old.get(name)} -> {new}" for name, new in self.settings.items() if old.get(name) != new]
         if changed:
             warnings.warn(f"{path} was trained with other settings: {', '.join(changed)}", stacklevel=3)
@@ -268,15 +278,20 @@ class TrainingRun:
         except RuntimeError as error:
             raise ValueError(f"{path} is of another detector: {' '.join(str(error).split())[:300]}") from None
         ckpt.restore_loose_numbers(self.detector, state["numbers"], self.device)
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # the checkpoint's own have come with the state
-            group.update(momentum=self.settings["momentum"], weight_decay=self.settings["weight_decay"])
+        self._load_optimizer(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
         self.iteration, self.pending, self.history = state["iteration"], state["pending"], History(state["history"])
         self.random_at_start = state.get("random_at_start", state["random"])
         ckpt.restore_random_state(state["random"])
+
+    def _load_optimizer(self, state: dict) -> None:
+        """Take what the optimiser remembers of each weight; its rates and decays are those asked for now."""
+        asked = [{name: value for name, value in g.items() if name != "params"} for g in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, numbers in zip(self.optimizer.param_groups, asked):
+            group.update(numbers)
 
 
 def _half_type(device: torch.device) -> torch.dtype:

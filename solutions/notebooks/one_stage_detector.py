@@ -91,7 +91,10 @@ else:
     BACKBONE = {}
     AUGMENTATION = {"hflip": 0.5, "scale_jitter": (0.7, 1.4)}
     RECIPE = {
-        "learning_rate": 0.01,
+        "optimizer": "adamw",
+        "learning_rate": 0.001,
+        "backbone_lr_factor": 0.1,
+        "weight_decay": 0.05,
         "schedule": "cosine",
         "warmup_iters": 300,
         "clip_grad_norm": 10.0,

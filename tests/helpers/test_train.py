@@ -16,12 +16,14 @@ import pytest
 import torch
 from tiny_detector import TinyDetector, TinyImages, tiny_loader
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from helpers.checkpoint import load, save_atomic
 from helpers.denormals import call_without_denormals
 from helpers.distributed import rank_and_world_size, torchrun_group
 from helpers.history import History
+from helpers.optimizer import OPTIMIZERS, make_optimizer
 from helpers.sampling import ShuffledStream, can_shuffle, shuffled_loader
 from helpers.schedule import learning_rate_factor, scale_learning_rate
 from helpers.train import _call_interruptibly, infinite_loader, train_detector
@@ -165,6 +167,70 @@ def test_plain_step_is_sgd_with_momentum_and_weight_decay():
         torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-6, atol=1e-7)
 
 
+def test_adamw_is_pytorchs():
+    torch.manual_seed(0)
+    ours, plain = TinyDetector(dropout=0), TinyDetector(dropout=0)
+    plain.load_state_dict(ours.state_dict())
+    batch = next(iter(tiny_loader(augment=False)))
+    train_detector(ours, [batch], 0.02, 0.1, max_iters=5, optimizer="adamw", momentum=0.8, progress=False)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.02, betas=(0.8, 0.999), weight_decay=0.1)
+    plain.train()
+    for factor in (1, 1, 1, 0.1, 0.1):  # the rate falls at 60 %
+        optimizer.param_groups[0]["lr"] = 0.02 * factor
+        optimizer.zero_grad()
+        sum(plain(batch[1], batch[2]).values()).backward()
+        optimizer.step()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+class WithBackbone(TinyDetector):
+    """Its first layers are called as the network from ImageNet is in a detector of the assignment."""
+
+    def __init__(self):
+        super().__init__(dropout=0)
+        self.backbone = nn.ModuleDict({"backbone": self._modules.pop("features")})
+
+    @property
+    def features(self):
+        return self.backbone["backbone"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_backbone_learns_at_its_share_of_the_rate(optimizer):
+    rates = {"name": optimizer, "learning_rate": 0.1, "weight_decay": 0.0}
+    steps = {}
+    for factor in (1.0, 0.5, 0.0):
+        torch.manual_seed(0)
+        detector = WithBackbone()
+        before = {name: weight.detach().clone() for name, weight in detector.named_parameters()}
+        trained = make_optimizer(detector, **rates, backbone_lr_factor=factor)
+        images, gt_boxes = next(iter(tiny_loader(augment=False)))[1:]
+        sum(detector.train()(images, gt_boxes).values()).backward()
+        trained.step()
+        steps[factor] = {name: weight.detach() - before[name] for name, weight in detector.named_parameters()}
+    for name, step in steps[1.0].items():
+        share = 0.5 if name.startswith("backbone.backbone.") else 1.0
+        torch.testing.assert_close(steps[0.5][name], share * step, rtol=1e-4, atol=1e-7)
+        assert bool(steps[0.0][name].any()) == (share == 1.0)
+
+
+def test_rates_of_a_run_follow_schedule_and_share():
+    rates = []
+
+    def note(optimizer, *_):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        _, history = train(WithBackbone(), learning_rate=0.08, backbone_lr_factor=0.25, warmup_iters=1)
+    finally:
+        hook.remove()
+    # 12 steps: half the rate, then all of it, a tenth from 60 % and a hundredth from 90 %
+    assert rates == [pytest.approx([rate / 4, rate]) for rate in [0.04] + [0.08] * 7 + [0.008] * 3 + [0.0008]]
+    assert history.column("learning_rate") == [rates[n][1] for n in (3, 7, 11)]
+
+
 def test_same_seed_same_run_and_another_seed_another():
     one, other, third = (train(seed=seed) for seed in (0, 0, 1))
     assert same_weights(one[0], other[0])
@@ -175,6 +241,7 @@ def test_same_seed_same_run_and_another_seed_another():
 # options that add state of their own, or change where samples come from
 RESUMABLE = {
     "plain": {},
+    "adamw": {"optimizer": "adamw", "learning_rate": 0.01},
     "everything": {"schedule": "cosine", "warmup_iters": 3, "ema_decay": 0.9, "clip_grad_norm": 1.0},
     "workers": {"loader": lambda: tiny_loader(num_workers=2)},
     "unshuffled": {"seed": None, "loader": lambda: tiny_loader(augment=False)},
@@ -268,6 +335,20 @@ def test_resume_names_changed_settings_and_a_foreign_checkpoint(tmp_path):
         train(checkpoint=tmp_path / "c.pt", resume=True, learning_rate=0.01)
     with pytest.raises(ValueError, match=r"c\.pt is of another detector: .*head"):
         train(nn.Linear(1, 1), checkpoint=tmp_path / "c.pt", resume=True)
+    with pytest.raises(ValueError, match=r"c\.pt was trained with optimizer='sgd'.* start anew"):
+        train(checkpoint=tmp_path / "c.pt", resume=True, optimizer="adamw")
+
+
+def test_resume_takes_the_rates_that_are_asked_for(tmp_path):
+    torch.manual_seed(0)
+    train(WithBackbone(), checkpoint=tmp_path / "c.pt", backbone_lr_factor=0.1, weight_decay=0.1)
+    asked = {"learning_rate": 0.2, "weight_decay": 0.3, "momentum": 0.4, "backbone_lr_factor": 0.5}
+    with pytest.warns(UserWarning, match=r"weight_decay 0\.1 -> 0\.3"):
+        train(WithBackbone(), checkpoint=tmp_path / "c.pt", resume=True, max_iters=13, schedule="cosine", **asked)
+    backbone, rest = load(tmp_path / "c.pt")["optimizer"]["param_groups"]
+    for group, factor in ((backbone, 0.5), (rest, 1.0)):
+        assert (group["weight_decay"], group["momentum"], group["factor"]) == (0.3, 0.4, factor)
+        assert group["lr"] == pytest.approx(0.2 * factor * learning_rate_factor(12, 13, "cosine"))
 
 
 def test_interrupt_leaves_a_checkpoint_to_go_on_from(tmp_path):
@@ -396,6 +477,9 @@ BAD_OPTIONS = [
     ({"max_iters": -1}, "max_iters must not be negative"),
     ({"warmup_iters": -1}, "warmup_iters must not be negative"),
     ({"seed": -1}, "seed must not be negative"),
+    ({"optimizer": "adam"}, "optimizer must be one of sgd, adamw, not 'adam'"),
+    ({"backbone_lr_factor": -0.1}, "backbone_lr_factor must not be negative"),
+    ({"backbone_lr_factor": 0.1}, r"backbone_lr_factor=0\.1 needs weights in detector\.backbone\.backbone"),
     ({"clip_grad_norm": 0.0}, "clip_grad_norm must be above 0"),  # would train nothing
     ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),
     ({"ema_decay": 1.5}, "ema_decay must be at least 0 and below 1"),
@@ -515,7 +599,7 @@ def test_denormals_are_zero_inside_and_only_there():
 
 def test_processes_without_a_seed_would_all_get_the_same_batches():
     settings = {"seed": None, "freeze_batchnorm": False, "mixed_precision": False, "ema_decay": None}
-    rates = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0}
+    rates = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "backbone_lr_factor": 1.0}
     run = TrainingRun(TinyDetector(), torch.device("cpu"), settings | rates, log_period=4, channels_last=False)
     run.world_size = 2
     with pytest.raises(ValueError, match="with a seed"):
