@@ -40,7 +40,7 @@ class _Model:
 class _Train:
     batch_size: int = 16  # images of one step, over all processes
     learning_rate_batch_size: int = 16  # the batch size that learning_rate is meant for; another one scales it
-    num_workers: int = 0
+    num_workers: int | None = None  # loader processes; None starts some beside a GPU
 
 
 @dataclass

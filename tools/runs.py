@@ -17,6 +17,7 @@ HISTORY, LOSSES, METRICS = "history.jsonl", "losses.png", "metrics.json"
 TENSORBOARD = "tensorboard"  # a folder
 PICTURES = ("ap.png", "precision_recall.png", "errors.png", "confusion.png", "misses.png")
 FILES_OF_A_RUN = (CONFIGURATION, CHECKPOINT, WEIGHTS, HISTORY, LOSSES, METRICS, *PICTURES)
+GPU_WORKERS = 4  # loader processes beside one GPU
 # What a resumed run may have otherwise than its first part: it decides where and when, not what comes out.
 FREE_TO_CHANGE = {"data.root", "data.cache", "train.num_workers", "train.log_period", "train.checkpoint_period"}
 
@@ -137,12 +138,13 @@ def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> to
         raise KitError(f"{folder}: FCOS cannot be built: {type(error).__name__}: {error}") from error
 
 
-def training_loader(dataset, train: dict, world_size: int) -> DataLoader:
+def training_loader(dataset, train: dict, device: str, world_size: int) -> DataLoader:
     """Make the loader of one training process.
 
     Args:
         dataset: from `open_split`.
         train: that section of a configuration.
+        device: where it is trained; a GPU gets loader processes unless `num_workers` says otherwise.
         world_size: number of processes that share a batch.
 
     Returns:
@@ -153,9 +155,12 @@ def training_loader(dataset, train: dict, world_size: int) -> DataLoader:
     """
     if train["batch_size"] < 1 or train["batch_size"] % world_size:
         raise KitError(f"train.batch_size={train['batch_size']} cannot be shared by {world_size} processes")
+    workers = train["num_workers"]
+    if workers is None:  # a GPU would wait for views to be drawn; on the CPU they only take from each other
+        workers = min(GPU_WORKERS, os.cpu_count() or 1) if device.startswith("cuda") else 0
     return DataLoader(
         dataset,
         batch_size=train["batch_size"] // world_size,
-        num_workers=train["num_workers"],
+        num_workers=workers,
         pin_memory=torch.cuda.is_available(),
     )

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, save, and evaluate."""
-    from helpers.distributed import torchrun_group
+    from helpers.distributed import rank_and_world_size, torchrun_group, wait_for_all
     from tools import evaluate, runs
     from tools.configuration import load_configuration
 
@@ -36,7 +36,16 @@ def run(args: argparse.Namespace) -> int:
         evaluate.open_images(configuration)  # what it lacks is to be said before hours of training
     folder = args.out or ROOT / "runs" / args.configuration.stem
     with torchrun_group(runs.choose_device(args.device)) as device:
-        first = _train(configuration, folder, device, args)
+        if rank_and_world_size()[0] == 0:
+            is_new = not (folder / runs.CONFIGURATION).exists()
+            prepare_folder(folder, configuration, args.resume, args.overwrite)
+        wait_for_all()
+        try:
+            first = _train(configuration, folder, device, args)
+        except BaseException:
+            if rank_and_world_size()[0] == 0 and is_new and not (folder / runs.CHECKPOINT).exists():
+                (folder / runs.CONFIGURATION).unlink()  # nothing has begun that the next start would have to go on with
+            raise
     if first and not args.no_evaluation:
         evaluate.evaluate_run(folder, configuration, device)
     return 0
@@ -55,12 +64,14 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
     from tools import runs
 
     rank, world_size = rank_and_world_size()
-    if rank == 0:
-        prepare_folder(folder, configuration, args.resume, args.overwrite)
-    wait_for_all()
     data, options = configuration["data"], dict(configuration["train"])
+    shares_cache = data["cache"] not in (None, "memory")
+    if shares_cache and rank != 0:
+        wait_for_all()  # the first process fills the cache, and the others find it
     dataset = runs.open_split(data, data["train_split"], data["train_images"], training=True)
-    loader = runs.training_loader(dataset, options, world_size)
+    if shares_cache and rank == 0:
+        wait_for_all()
+    loader = runs.training_loader(dataset, options, device, world_size)
     del options["num_workers"]
     options["learning_rate"] = scale_learning_rate(
         options["learning_rate"], options.pop("batch_size"), options.pop("learning_rate_batch_size")

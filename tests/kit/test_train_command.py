@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -133,6 +135,18 @@ def test_resume_with_another_recipe_is_refused_but_not_with_another_machine(earl
         prepare_folder(folder, configuration, resume=True, overwrite=False)
 
 
+# num_workers, device -> loader processes on a machine of 16 cores
+WORKERS = [(None, "cpu", 0), (None, "cuda", 4), (None, "cuda:1", 4), (0, "cuda", 0), (7, "cpu", 7)]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("asked", "device", "workers"), WORKERS)
+def test_gpu_gets_loader_processes(asked, device, workers, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    loader = runs.training_loader([1, 2], {"batch_size": 2, "num_workers": asked}, device, world_size=1)
+    assert loader.num_workers == workers
+
+
 def test_folder_of_something_else_is_left_alone(earlier, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("...")
@@ -246,6 +260,7 @@ BAD_TRAININGS = [
     ("evaluation", ["evaluate.mode=areaa"], "evaluate.mode must be one of"),
     ("split_to_evaluate", ["evaluate.split=vall"], "no list of the 'vall' images"),
     ("seed", ["train.seed=-1"], "Seed must be between 0"),
+    ("optimizer", ["train.optimizer=adam"], "optimizer must be one of sgd, adamw"),
 ]
 
 
@@ -254,7 +269,18 @@ def test_bad_training_is_one_line_before_it_begins(overrides, message, small_run
     _, arguments = small_run
     assert cli.main([*arguments, *overrides, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "run" / runs.CHECKPOINT).exists()
+    assert not (tmp_path / "run" / runs.CONFIGURATION).exists()  # else the next start would be told to go on with it
+
+
+def test_failed_resume_keeps_the_configuration(small_run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(small_run[0], folder)
+    (folder / runs.CHECKPOINT).write_bytes(b"cut off")
+    assert cli.main([*small_run[1], "--out", str(folder), "--resume"]) == 2
+    assert "is not a checkpoint" in capsys.readouterr().err
+    (folder / runs.CHECKPOINT).unlink()
+    assert cli.main([*small_run[1], "--out", str(folder), "--resume", "model.folder=nowhere"]) == 2
+    assert (folder / runs.CONFIGURATION).exists()
 
 
 def test_resume_and_overwrite_exclude_each_other(small_run, capsys):
