@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 
 from autograder.oracle.patches import write_files
-from tools.configuration import differences, load_configuration
-from tools.runs import CONFIGURATION, METRICS
+from tools.configuration import load_configuration
+from tools.runs import CONFIGURATION, METRICS, changed_settings
 from tools.specimens import read_mutants
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +50,7 @@ CHANGES = {
 MUTANT = "1.2/row-column"
 # others: with "shuffle"
 COMPARED_WITH = dict.fromkeys(("original", "shuffle", "ours", "ours-with-sgd", "row-column"), "original")
+COMPARED_WITH["slow-backbone"] = "adamw"
 HIGH_THRESHOLD = 0.4  # what the original's notebook keeps
 
 
@@ -72,7 +73,7 @@ def train(name: str, iterations: int, weights: str, out: Path) -> None:
     ]
     path = CONFIGS / f"{configuration}.yaml"
     if (folder / METRICS).is_file():
-        changed = differences(load_configuration(folder / CONFIGURATION), load_configuration(path, settings))
+        changed = changed_settings(load_configuration(folder / CONFIGURATION), load_configuration(path, settings))
         if changed:
             sys.exit(f"{folder} is another run ({'; '.join(changed)}): move it away, or name another --out")
         return

@@ -30,24 +30,29 @@ def make_optimizer(
         backbone_lr_factor: the backbone's learning rate, divided by `learning_rate`.
 
     Returns:
-        The optimiser, with one group of weights for the backbone if there is one, and then one for the rest. A group's
-        "factor" is what its rate is multiplied by.
+        The optimiser. Where the backbone learns at another rate, its weights come in a group of their own before the
+        rest; a group's "factor" is what its rate is multiplied by.
 
     Raises:
-        ValueError: a backbone is to learn at another rate, and there is none.
+        ValueError: the name is not known, the factor is negative, or a backbone is to learn at another rate and there
+            is none.
 
     Source: SGD: FCOS, section 4; AdamW: Loshchilov and Hutter, https://arxiv.org/abs/1711.05101, algorithm 2; a
     backbone that learns ten times slower: DETR, https://arxiv.org/abs/2005.12872, section 4.
     """
-    named = [(path, weight) for path, weight in detector.named_parameters() if weight.requires_grad]
-    backbone = [weight for path, weight in named if path.startswith(BACKBONE)]
-    rest = [weight for path, weight in named if not path.startswith(BACKBONE)]
-    if backbone_lr_factor != 1 and not backbone:
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {name!r}")
+    if not backbone_lr_factor >= 0:
+        raise ValueError(f"backbone_lr_factor must not be negative, but is {backbone_lr_factor}")
+    weights = dict(detector.named_parameters())
+    if backbone_lr_factor != 1 and not any(path.startswith(BACKBONE) for path in weights):
         raise ValueError(f"backbone_lr_factor={backbone_lr_factor:g} needs weights in detector.{BACKBONE[:-1]}")
+    parts = {factor: [] for factor in (backbone_lr_factor, 1.0)}  # a single part, if both are 1
+    for path, weight in weights.items():
+        if weight.requires_grad:
+            parts[backbone_lr_factor if path.startswith(BACKBONE) else 1.0].append(weight)
     groups = [
-        {"params": weights, "lr": learning_rate * factor, "factor": factor}
-        for weights, factor in ((backbone, backbone_lr_factor), (rest, 1.0))
-        if weights
+        {"params": part, "lr": learning_rate * factor, "factor": factor} for factor, part in parts.items() if part
     ]
     if name == "adamw":
         return optim.AdamW(groups, betas=(momentum, 0.999), weight_decay=weight_decay)

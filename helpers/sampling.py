@@ -5,7 +5,9 @@ training processes changes what the model sees.
 """
 
 import random
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -100,11 +102,26 @@ def shuffled_loader(
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
-        worker_init_fn=loader.worker_init_fn,
+        worker_init_fn=partial(leave_interrupts_to_the_loop, then=loader.worker_init_fn),
         multiprocessing_context=loader.multiprocessing_context,
         generator=torch.Generator(),  # or the loader draws from the global generator, which training is to have alone
         **workers,
     )
+
+
+def leave_interrupts_to_the_loop(worker: int, then: Callable[[int], None] | None = None) -> None:
+    """Let a loader process live on when the user interrupts (`worker_init_fn=` of a `DataLoader`).
+
+    Ctrl-C in a terminal, and Jupyter's button, reach all processes of a training. If those that load were to end at
+    once, the loop could not finish its step and save it.
+
+    Args:
+        worker: number of the process.
+        then: called with the number as well.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if then is not None:
+        then(worker)
 
 
 def can_shuffle(loader) -> bool:

@@ -15,7 +15,6 @@ from helpers.allocator import kept_memory
 from helpers.denormals import call_without_denormals
 from helpers.distributed import rank_and_world_size
 from helpers.history import History
-from helpers.optimizer import OPTIMIZERS
 from helpers.progress import progress_bar
 from helpers.schedule import SCHEDULES
 from helpers.training_run import NonFiniteLoss, OutOfMemory, TrainingRun, infinite_loader
@@ -134,9 +133,7 @@ def _check_settings(settings: dict) -> None:
     """Refuse what would train, but not as it says."""
     if settings["schedule"] not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {settings['schedule']!r}")
-    if settings["optimizer"] not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {settings['optimizer']!r}")
-    for name in ("max_iters", "warmup_iters", "seed", "backbone_lr_factor"):
+    for name in ("max_iters", "warmup_iters", "seed"):
         if settings[name] is not None and settings[name] < 0:
             raise ValueError(f"{name} must not be negative, but is {settings[name]}")
     norm, decay = settings["clip_grad_norm"], settings["ema_decay"]

@@ -261,7 +261,7 @@ class TrainingRun:
             path: the file.
 
         Raises:
-            ValueError: it does not fit the detector, or is of another optimiser.
+            ValueError: it does not fit the detector, or is of an optimiser that keeps other things.
         """
         state = ckpt.load(path)
         old = {"optimizer": "sgd", "backbone_lr_factor": 1.0, **state["settings"]}
@@ -269,6 +269,11 @@ class TrainingRun:
             raise ValueError(
                 f"{path} was trained with optimizer={old['optimizer']!r}, whose memory of each weight is of no use to "
                 f"{self.settings['optimizer']!r}: go on with {old['optimizer']!r}, or start anew"
+            )
+        if len(state["optimizer"]["param_groups"]) != len(self.optimizer.param_groups):
+            raise ValueError(
+                f"{path} was trained with backbone_lr_factor={old['backbone_lr_factor']:g}, which groups the weights in "
+                f"another way than with {self.settings['backbone_lr_factor']:g}: go on with that, or start anew"
             )
         changed = [f"{name} {old.get(name)} -> {new}" for name, new in self.settings.items() if old.get(name) != new]
         if changed:

@@ -11,6 +11,8 @@ from autograder.errors import KitError
 from autograder.tasks import FILES, ROOT
 from helpers.annotations import AnnotationError
 from helpers.dataset import VOC2007DetectionTiny
+from helpers.sampling import leave_interrupts_to_the_loop
+from tools.configuration import differences
 
 CONFIGURATION, CHECKPOINT, WEIGHTS = "config.yaml", "checkpoint.pt", "weights.pt"
 HISTORY, LOSSES, METRICS = "history.jsonl", "losses.png", "metrics.json"
@@ -20,6 +22,18 @@ FILES_OF_A_RUN = (CONFIGURATION, CHECKPOINT, WEIGHTS, HISTORY, LOSSES, METRICS, 
 GPU_WORKERS = 4  # loader processes beside one GPU
 # What a resumed run may have otherwise than its first part: it decides where and when, not what comes out.
 FREE_TO_CHANGE = {"data.root", "data.cache", "train.num_workers", "train.log_period", "train.checkpoint_period"}
+
+
+def changed_settings(old: dict, new: dict) -> list[str]:
+    """What of a configuration would let another run come out.
+
+    Args:
+        old, new: from `load_configuration`.
+
+    Returns:
+        A line "section.key old -> new" for each setting, but for those of `FREE_TO_CHANGE`.
+    """
+    return [line for line in differences(old, new) if line.split()[0] not in FREE_TO_CHANGE]
 
 
 def choose_device(name: str) -> str:
@@ -162,5 +176,6 @@ def training_loader(dataset, train: dict, device: str, world_size: int) -> DataL
         dataset,
         batch_size=train["batch_size"] // world_size,
         num_workers=workers,
+        worker_init_fn=leave_interrupts_to_the_loop,
         pin_memory=torch.cuda.is_available(),
     )

@@ -36,15 +36,16 @@ def run(args: argparse.Namespace) -> int:
         evaluate.open_images(configuration)  # what it lacks is to be said before hours of training
     folder = args.out or ROOT / "runs" / args.configuration.stem
     with torchrun_group(runs.choose_device(args.device)) as device:
+        is_new = False
         if rank_and_world_size()[0] == 0:
-            is_new = not (folder / runs.CONFIGURATION).exists()
+            is_new = args.overwrite or not (folder / runs.CONFIGURATION).exists()
             prepare_folder(folder, configuration, args.resume, args.overwrite)
-        wait_for_all()
         try:
+            wait_for_all()
             first = _train(configuration, folder, device, args)
         except BaseException:
-            if rank_and_world_size()[0] == 0 and is_new and not (folder / runs.CHECKPOINT).exists():
-                (folder / runs.CONFIGURATION).unlink()  # nothing has begun that the next start would have to go on with
+            if is_new and [path.name for path in folder.glob("*")] == [runs.CONFIGURATION]:
+                (folder / runs.CONFIGURATION).unlink()  # or the next start would be told of a run that is none
             raise
     if first and not args.no_evaluation:
         evaluate.evaluate_run(folder, configuration, device)
@@ -119,14 +120,13 @@ def prepare_folder(folder: Path, configuration: dict, resume: bool, overwrite: b
             another configuration than this.
     """
     from tools import runs
-    from tools.configuration import differences, load_configuration, save_configuration
+    from tools.configuration import load_configuration, save_configuration
 
     if folder.is_file():
         raise KitError(f"{folder} is a file; name a folder with --out")
     earlier = folder / runs.CONFIGURATION
     if earlier.is_file() and resume:
-        old = load_configuration(earlier)
-        changed = [line for line in differences(old, configuration) if line.split()[0] not in runs.FREE_TO_CHANGE]
+        changed = runs.changed_settings(load_configuration(earlier), configuration)
         if changed:
             raise KitError(
                 f"{folder} holds a run with another configuration: {', '.join(changed)}; resume it with "

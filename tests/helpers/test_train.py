@@ -32,10 +32,11 @@ from helpers.training_run import NonFiniteLoss, OutOfMemory, TrainingRun, _Movin
 HERE = Path(__file__).resolve().parent
 
 
-def run_python(*arguments):
+def run_python(*arguments, **options):
     """A process of its own, with the kit and this folder on its path."""
     environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, **options)
 
 
 def train(detector=None, loader=None, max_iters=12, **options):
@@ -215,6 +216,13 @@ def test_backbone_learns_at_its_share_of_the_rate(optimizer):
         assert bool(steps[0.0][name].any()) == (share == 1.0)
 
 
+def test_frozen_backbone_has_no_rate_and_is_no_mistake():
+    detector = WithBackbone()
+    detector.backbone.requires_grad_(False)
+    (group,) = make_optimizer(detector, "adamw", 0.1, backbone_lr_factor=0.1).param_groups
+    assert (len(group["params"]), group["lr"]) == (2, 0.1)
+
+
 def test_rates_of_a_run_follow_schedule_and_share():
     rates = []
 
@@ -339,6 +347,22 @@ def test_resume_names_changed_settings_and_a_foreign_checkpoint(tmp_path):
         train(checkpoint=tmp_path / "c.pt", resume=True, optimizer="adamw")
 
 
+def test_checkpoint_from_before_there_were_optimizers_is_gone_on_with(tmp_path):
+    file = tmp_path / "c.pt"
+    torch.manual_seed(0)
+    train(WithBackbone(), checkpoint=file)
+    state = load(file)
+    for name in ("optimizer", "backbone_lr_factor"):
+        del state["settings"][name]
+    (group,) = state["optimizer"]["param_groups"]
+    del group["factor"]
+    save_atomic(state, file)
+    with pytest.warns(UserWarning, match="max_iters 12 -> 13"):
+        train(WithBackbone(), checkpoint=file, resume=True, max_iters=13)
+    with pytest.raises(ValueError, match=r"c\.pt was trained with backbone_lr_factor=1, .* with 0\.1: go on with that"):
+        train(WithBackbone(), checkpoint=file, resume=True, max_iters=13, backbone_lr_factor=0.1)
+
+
 def test_resume_takes_the_rates_that_are_asked_for(tmp_path):
     torch.manual_seed(0)
     train(WithBackbone(), checkpoint=tmp_path / "c.pt", backbone_lr_factor=0.1, weight_decay=0.1)
@@ -369,6 +393,37 @@ def test_interrupt_leaves_a_checkpoint_to_go_on_from(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(Slow(), max_iters=100_000, checkpoint=file, checkpoint_period=50_000)
     assert 1 <= load(file)["iteration"] < 100_000
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from test_train import TinyDetector, tiny_loader, train
+
+started = threading.Event()
+
+class Slow(TinyDetector):
+    def forward(self, *args, **kwargs):
+        started.set()
+        time.sleep(0.01)
+        return super().forward(*args, **kwargs)
+
+def press_ctrl_c():
+    started.wait()
+    os.killpg(0, signal.SIGINT)  # as a terminal does: to this process and to those that load
+
+threading.Thread(target=press_ctrl_c).start()
+try:
+    train(Slow(), tiny_loader(num_workers=2), max_iters=100_000, checkpoint=sys.argv[1], checkpoint_period=50_000)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs groups of processes")
+def test_interrupt_of_all_processes_leaves_a_checkpoint_too(tmp_path):
+    process = run_python("-c", INTERRUPTED, str(tmp_path / "c.pt"), start_new_session=True)
+    assert process.stdout.split() == ["interrupted"], process.stderr
+    assert 1 <= load(tmp_path / "c.pt")["iteration"] < 100_000
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals that are sent to one thread")
@@ -479,6 +534,7 @@ BAD_OPTIONS = [
     ({"seed": -1}, "seed must not be negative"),
     ({"optimizer": "adam"}, "optimizer must be one of sgd, adamw, not 'adam'"),
     ({"backbone_lr_factor": -0.1}, "backbone_lr_factor must not be negative"),
+    ({"backbone_lr_factor": math.nan}, "backbone_lr_factor must not be negative"),
     ({"backbone_lr_factor": 0.1}, r"backbone_lr_factor=0\.1 needs weights in detector\.backbone\.backbone"),
     ({"clip_grad_norm": 0.0}, "clip_grad_norm must be above 0"),  # would train nothing
     ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),

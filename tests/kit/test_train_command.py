@@ -11,11 +11,12 @@ import torch
 
 from autograder.errors import KitError
 from autograder.tasks import ROOT
+from helpers import distributed
 from helpers.history import History
 from helpers.sample import make_sample
 from tools import cli, evaluate, runs
 from tools.configuration import differences, load_configuration, save_configuration
-from tools.train import prepare_folder
+from tools.train import _train, prepare_folder
 
 
 @pytest.fixture
@@ -272,15 +273,45 @@ def test_bad_training_is_one_line_before_it_begins(overrides, message, small_run
     assert not (tmp_path / "run" / runs.CONFIGURATION).exists()  # else the next start would be told to go on with it
 
 
-def test_failed_resume_keeps_the_configuration(small_run, tmp_path, capsys):
-    folder = tmp_path / "run"
+def test_failed_start_leaves_only_what_was_there(small_run, tmp_path, capsys):
+    folder, nowhere = tmp_path / "run", ["--no-evaluation", "data.root=nowhere"]
+    start = [*small_run[1], "--out", str(folder), *nowhere]
     shutil.copytree(small_run[0], folder)
-    (folder / runs.CHECKPOINT).write_bytes(b"cut off")
-    assert cli.main([*small_run[1], "--out", str(folder), "--resume"]) == 2
-    assert "is not a checkpoint" in capsys.readouterr().err
-    (folder / runs.CHECKPOINT).unlink()
-    assert cli.main([*small_run[1], "--out", str(folder), "--resume", "model.folder=nowhere"]) == 2
-    assert (folder / runs.CONFIGURATION).exists()
+    assert cli.main([*start, "--overwrite"]) == 2
+    assert list(folder.iterdir()) == []  # the earlier run was to be thrown away
+    shutil.copy(small_run[0] / runs.CONFIGURATION, folder)  # one that a person may have put there
+    assert cli.main([*start, "--resume"]) == 2
+    assert [path.name for path in folder.iterdir()] == [runs.CONFIGURATION]
+    assert capsys.readouterr().err.count("nowhere holds no VOCdevkit/VOC2007") == 2
+
+
+# rank of a process, cache -> what it does, in order
+ORDER = [
+    (0, "folder", ["open", "wait"]),
+    (1, "folder", ["wait", "open"]),
+    (0, "memory", ["open"]),
+    (1, "memory", ["open"]),
+    (1, None, ["open"]),
+]
+
+
+@pytest.mark.parametrize(("rank", "cache", "order"), ORDER)
+def test_first_process_fills_a_cache_that_all_share(rank, cache, order, write, tmp_path, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def stop(*_):
+        raise Enough
+
+    did = []
+    monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (rank, 2))
+    monkeypatch.setattr(distributed, "wait_for_all", lambda: did.append("wait"))
+    monkeypatch.setattr(runs, "open_split", lambda *_, **__: did.append("open"))
+    monkeypatch.setattr(runs, "training_loader", stop)
+    configuration = load_configuration(write("a.yaml", ""), [f"data.cache={cache or 'null'}"])
+    with pytest.raises(Enough):
+        _train(configuration, tmp_path, "cpu", None)
+    assert did == order
 
 
 def test_resume_and_overwrite_exclude_each_other(small_run, capsys):
