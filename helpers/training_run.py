@@ -272,7 +272,7 @@ class TrainingRun:
             )
         if len(state["optimizer"]["param_groups"]) != len(self.optimizer.param_groups):
             raise ValueError(
-                f"{path} was trained with backbone_lr_factor={old['backbone_lr_factor']:g}, which groups the weights in "
+                f"{path} was trained with backbone_lr_factor={old['backbone_lr_factor']:g}, which groups weights in "
                 f"another way than with {self.settings['backbone_lr_factor']:g}: go on with that, or start anew"
             )
         changed = [f"{name} {old.get(name)} -> {new}" for name, new in self.settings.items() if old.get(name) != new]

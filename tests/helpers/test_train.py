@@ -397,23 +397,29 @@ def test_interrupt_leaves_a_checkpoint_to_go_on_from(tmp_path):
 
 INTERRUPTED = """
 import os, signal, sys, threading, time
-from test_train import TinyDetector, tiny_loader, train
+from test_train import DataLoader, TinyDetector, TinyImages, train
 
 started = threading.Event()
 
-class Slow(TinyDetector):
+class Fast(TinyDetector):
     def forward(self, *args, **kwargs):
         started.set()
-        time.sleep(0.01)
         return super().forward(*args, **kwargs)
+
+class Slow(TinyImages):
+    def __getitem__(self, index):
+        time.sleep(0.2)
+        return super().__getitem__(index)
 
 def press_ctrl_c():
     started.wait()
+    time.sleep(1)  # by now the loop waits for images
     os.killpg(0, signal.SIGINT)  # as a terminal does: to this process and to those that load
 
 threading.Thread(target=press_ctrl_c).start()
+loader = DataLoader(Slow(), batch_size=2, num_workers=1)
 try:
-    train(Slow(), tiny_loader(num_workers=2), max_iters=100_000, checkpoint=sys.argv[1], checkpoint_period=50_000)
+    train(Fast(), loader, max_iters=100_000, checkpoint=sys.argv[1], checkpoint_period=50_000)
 except KeyboardInterrupt:
     print("interrupted")
 """
