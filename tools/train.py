@@ -1,8 +1,4 @@
-"""`kit train`: one training run as a configuration describes it, all in one folder, and evaluated at its end.
-
-Several processes share every batch when they are started by
-`torchrun --standalone --nproc-per-node=2 -m tools.cli train CONFIGURATION`.
-"""
+"""`kit train`: one training run as a configuration describes it, all in one folder, and evaluated at its end."""
 
 import argparse
 import shutil
@@ -14,6 +10,11 @@ from autograder.tasks import ROOT
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
+    parser.epilog = (
+        "Several GPUs share every batch when torchrun starts a process for each: torchrun --standalone "
+        "--nproc-per-node=2 -m tools.cli train CONFIGURATION. So do the cores of a CPU, with OMP_NUM_THREADS=1 before "
+        "it: on two cores that gave 1.4 times the steps of one process."
+    )
     parser.add_argument("configuration", type=Path, help="a YAML file, such as configs/voc2007_regnet.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as train.max_iters=1000")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/ and the file's name)")
