@@ -270,10 +270,13 @@ class TrainingRun:
                 f"{path} was trained with optimizer={old['optimizer']!r}, whose memory of each weight is of no use to "
                 f"{self.settings['optimizer']!r}: go on with {old['optimizer']!r}, or start anew"
             )
-        if len(state["optimizer"]["param_groups"]) != len(self.optimizer.param_groups):
+        groups, own_groups = len(state["optimizer"]["param_groups"]), len(self.optimizer.param_groups)
+        if groups != own_groups:
+            factor, own_factor = old["backbone_lr_factor"], self.settings["backbone_lr_factor"]
             raise ValueError(
-                f"{path} was trained with backbone_lr_factor={old['backbone_lr_factor']:g}, which groups weights in "
-                f"another way than with {self.settings['backbone_lr_factor']:g}: go on with that, or start anew"
+                f"{path} holds {groups} groups of weights, not {own_groups}: it was trained with another "
+                f"backbone_lr_factor ({factor:g}, now {own_factor:g}), or with other weights frozen; go on with "
+                "that, or start anew"
             )
         changed = [f"{name} {old.get(name)} -> {new}" for name, new in self.settings.items() if old.get(name) != new]
         if changed:

@@ -176,6 +176,6 @@ def training_loader(dataset, train: dict, device: str, world_size: int) -> DataL
         dataset,
         batch_size=train["batch_size"] // world_size,
         num_workers=workers,
-        worker_init_fn=leave_interrupts_to_the_loop,
+        worker_init_fn=leave_interrupts_to_the_loop,  # `train_detector` sees to it where it shuffles
         pin_memory=torch.cuda.is_available(),
     )

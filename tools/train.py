@@ -37,24 +37,26 @@ def run(args: argparse.Namespace) -> int:
         evaluate.open_images(configuration)  # what it lacks is to be said before hours of training
     folder = args.out or ROOT / "runs" / args.configuration.stem
     with torchrun_group(runs.choose_device(args.device)) as device:
-        is_new = False
-        if rank_and_world_size()[0] == 0:
-            is_new = args.overwrite or not (folder / runs.CONFIGURATION).exists()
+        file, first = folder / runs.CONFIGURATION, rank_and_world_size()[0] == 0
+        before = file.read_bytes() if first and file.is_file() and not args.overwrite else None
+        if first:
             prepare_folder(folder, configuration, args.resume, args.overwrite)
         try:
             wait_for_all()
-            first = _train(configuration, folder, device, args)
+            _train(configuration, folder, device, args)
         except BaseException:
-            if is_new and [path.name for path in folder.glob("*")] == [runs.CONFIGURATION]:
-                (folder / runs.CONFIGURATION).unlink()  # or the next start would be told of a run that is none
+            if before is not None:  # what may differ decides where and when, so it fits what has been trained since
+                file.write_bytes(before)
+            elif first and [path.name for path in folder.glob("*")] == [file.name]:
+                file.unlink()  # or the next start would be told of a run that is none
             raise
     if first and not args.no_evaluation:
         evaluate.evaluate_run(folder, configuration, device)
     return 0
 
 
-def _train(configuration: dict, folder: Path, device: str, args: argparse.Namespace) -> bool:
-    """One process's part; returns whether this is the process that goes on to evaluate."""
+def _train(configuration: dict, folder: Path, device: str, args: argparse.Namespace) -> None:
+    """One process's part; the first one saves what comes out."""
     import torch
 
     from helpers.distributed import rank_and_world_size, wait_for_all
@@ -97,14 +99,13 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
     except (NonFiniteLoss, ValueError) as error:
         raise KitError(str(error)) from error
     if rank != 0:
-        return False
+        return
     history.save(folder / runs.HISTORY)
     if len(history):
         losses = {name: history.column(name) for name in history.losses}
         loss_curves(losses, history.column("iteration")).savefig(folder / runs.LOSSES)
     torch.save({name: value.cpu() for name, value in detector.state_dict().items()}, folder / runs.WEIGHTS)
     print(f"trained for {options['max_iters']} iterations; weights in {folder / runs.WEIGHTS}")
-    return True
 
 
 def prepare_folder(folder: Path, configuration: dict, resume: bool, overwrite: bool) -> None:

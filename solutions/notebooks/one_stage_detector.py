@@ -647,7 +647,7 @@ print(f"loss {history.column('loss')[0]:.2f} -> {history.column('loss')[-1]:.2f}
 # whose class loss ends at 0.35 is broken, even though its curve falls.
 
 # %% [markdown] id="q-loss"
-# **Question 5.** Look at your curve. Which of the three losses stays highest at the end, and why can it not reach zero
+# **Question 5.** Look at your curve. Which of the three losses hardly falls at all, and why can it not reach zero
 # even for a perfect detector? (Think of the target of a binary cross-entropy that is neither 0 nor 1.)
 
 # %% [markdown] id="answer-loss" points=2

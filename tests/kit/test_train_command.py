@@ -14,6 +14,7 @@ from autograder.tasks import ROOT
 from helpers import distributed
 from helpers.history import History
 from helpers.sample import make_sample
+from helpers.sampling import leave_interrupts_to_the_loop
 from tools import cli, evaluate, runs
 from tools.configuration import differences, load_configuration, save_configuration
 from tools.train import _train, prepare_folder
@@ -146,6 +147,7 @@ def test_gpu_gets_loader_processes(asked, device, workers, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     loader = runs.training_loader([1, 2], {"batch_size": 2, "num_workers": asked}, device, world_size=1)
     assert loader.num_workers == workers
+    assert loader.worker_init_fn is leave_interrupts_to_the_loop
 
 
 def test_folder_of_something_else_is_left_alone(earlier, tmp_path):
@@ -281,7 +283,7 @@ def test_failed_start_leaves_only_what_was_there(small_run, tmp_path, capsys):
     assert list(folder.iterdir()) == []  # the earlier run was to be thrown away
     shutil.copy(small_run[0] / runs.CONFIGURATION, folder)  # one that a person may have put there
     assert cli.main([*start, "--resume"]) == 2
-    assert [path.name for path in folder.iterdir()] == [runs.CONFIGURATION]
+    assert [path.read_bytes() for path in folder.iterdir()] == [(small_run[0] / runs.CONFIGURATION).read_bytes()]
     assert capsys.readouterr().err.count("nowhere holds no VOCdevkit/VOC2007") == 2
 
 
