@@ -10,11 +10,12 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,16 +99,23 @@ def _fetch_from(url: str, file: RemoteFile, part: Path, timeout: float) -> None:
     first = start = _adopt_leftovers(part)
     resumes = True
     while start < file.size:
+        # An answer that does not tell its length may end early without an error, as the page of a login does.
+        failure = _Refused("its answer ends before the file does")
         try:
             _transfer(url, file, part, start, timeout)
         except _NoRange:
             resumes = False
             part.unlink()
-        except (OSError, http.client.HTTPException):
-            gained = _adopt_leftovers(part) - start
-            if not resumes or gained < SMALLEST_GAIN * file.size:
-                raise
-        start = _adopt_leftovers(part)
+            start = 0
+            continue
+        except (OSError, http.client.HTTPException) as error:
+            failure = error
+        have = _adopt_leftovers(part)
+        if have < file.size and (not resumes or have - start < SMALLEST_GAIN * file.size):
+            if first == 0 and isinstance(failure, _Refused):
+                part.unlink(missing_ok=True)  # it is of something else, most likely
+            raise failure
+        start = have
     if is_intact(part, file):
         return
     part.unlink()
@@ -201,11 +209,55 @@ class _Watched:
         return getattr(self.response, name)
 
 
+class _Prompt:
+    """A connection whose time limit is for the whole head of an answer, not for each byte of it."""
+
+    def getresponse(self):
+        late = threading.Event()
+
+        def hang_up():
+            late.set()
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.timeout, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            response = super().getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise TimeoutError if late.is_set() else error from None
+        finally:
+            timer.cancel()
+        if late.is_set():  # a head that is cut off may look whole
+            response.close()
+            raise TimeoutError
+        return response
+
+
+class _PromptConnection(_Prompt, http.client.HTTPConnection):
+    pass
+
+
+class _PromptSecureConnection(_Prompt, http.client.HTTPSConnection):
+    pass
+
+
+class _PromptHTTP(urllib.request.HTTPHandler):
+    def http_open(self, request):
+        return self.do_open(_PromptConnection, request)
+
+
+class _PromptHTTPS(urllib.request.HTTPSHandler):
+    def https_open(self, request):
+        return self.do_open(_PromptSecureConnection, request)
+
+
 @contextmanager
 def _installed(handler: urllib.request.BaseHandler) -> Iterator[None]:
     """Put a handler in the way of `urllib.request.urlopen`, which wget calls, and take it out again."""
     before = getattr(urllib.request, "_opener", None)
-    urllib.request.install_opener(urllib.request.build_opener(handler))
+    urllib.request.install_opener(urllib.request.build_opener(handler, _PromptHTTP, _PromptHTTPS))
     try:
         yield
     finally:

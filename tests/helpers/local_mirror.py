@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import ssl
 import tarfile
 import threading
 import time
@@ -17,8 +18,8 @@ TIMEOUT = 0.6  # seconds; a silent server is given up after this
 class Server:
     """A local mirror. `paths` says how each folder of it behaves; `requests` notes (folder, Range header)."""
 
-    def __init__(self, content: bytes):
-        self.content, self.requests = content, []
+    def __init__(self, content: bytes, tls: ssl.SSLContext | None = None):
+        self.content, self.requests, self.scheme = content, [], "https" if tls else "http"
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,11 +32,13 @@ class Server:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls:
+            self.http.socket = tls.wrap_socket(self.http.socket, server_side=True)
         self.http.daemon_threads = True
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def url(self, folder: str) -> str:
-        return f"http://127.0.0.1:{self.http.server_port}/{folder}/"
+        return f"{self.scheme}://127.0.0.1:{self.http.server_port}/{folder}/"
 
     def send(self, handler, body: bytes, status: int = 200, length: int | None = -1, **headers: str) -> None:
         handler.send_response(status)
@@ -82,6 +85,13 @@ class Server:
     def wrong_size(self, handler):
         self.send(handler, b"<html>please log in</html>")
 
+    def ends_early_without_length(self, handler):
+        start = self._from(handler)
+        self.send(handler, self.content[start:5000], 206 if start else 200, length=None)
+
+    def login_page_without_length(self, handler):
+        self.send(handler, b"<html>please log in</html>" * 1000, length=None)  # whatever range is asked for
+
     def endless(self, handler):
         self.send(handler, self.content + b"more", length=None)
 
@@ -112,6 +122,15 @@ class Server:
                 time.sleep(TIMEOUT / 10)
         except OSError:
             pass  # the client has left, as it should
+
+    def drips_its_head(self, handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        try:
+            for n in range(60):
+                handler.wfile.write(b"X-%d: nothing\r\n" % n)
+                time.sleep(TIMEOUT / 10)
+        except OSError:
+            pass
 
     # --- end of the behaviours ----------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 """Fetching one file: every way in which a mirror can fail, played by a local server."""
 
 import os
+import shutil
+import ssl
+import subprocess
 import urllib.request
 
 import pytest
@@ -34,6 +37,8 @@ FAILURES = {
     "truncates_without_ranges": "broke off",
     "wrong_bytes": "MD5",
     "wrong_size": r"it has 26 bytes, expected \d+",
+    "ends_early_without_length": "ends before the file does",
+    "login_page_without_length": "ends before the file does",
     "endless": "more than the expected",
     "missing": "404",
     "overloaded": "503",
@@ -41,6 +46,7 @@ FAILURES = {
     "silent": "too slow",
     "stalls": "too slow",
     "drips": "too slow",
+    "drips_its_head": "too slow",
 }
 
 
@@ -65,6 +71,25 @@ def test_unreachable_mirror_is_a_reason_like_any_other(server, remote, tmp_path,
     with pytest.raises(DownloadError, match="no mirror gave"):
         fetch(remote, [address], tmp_path, TIMEOUT)
     assert fetch(remote, [address, server.url("good")], tmp_path, TIMEOUT).read_bytes() == server.content
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl: apt install openssl")
+def test_certificate_of_a_mirror_is_checked(tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    making = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    making += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(making, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = Server(os.urandom(5000), context)
+    try:
+        with pytest.raises(DownloadError, match="CERTIFICATE_VERIFY_FAILED"):
+            fetch(server.remote(), [server.url("good")], tmp_path / "data", TIMEOUT)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        path = fetch(server.remote(), [server.url("good")], tmp_path / "data", TIMEOUT)
+        assert path.read_bytes() == server.content
+    finally:
+        server.close()
 
 
 def test_broken_transfer_is_resumed_where_it_ended(server, remote, tmp_path):
