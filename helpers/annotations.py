@@ -102,15 +102,18 @@ def read_xml(xml: Path, image: Path) -> Annotation:
         image: the picture that it describes; not opened.
 
     Raises:
-        AnnotationError: the file is not XML, lacks an element, or names an unknown class.
+        AnnotationError: the file is not XML, lacks an element, names an unknown class, or says that the image is empty.
     """
     try:
         root = ElementTree.parse(xml).getroot()
         objects = root.findall("object")
+        width, height = (int(root.findtext(f"size/{side}")) for side in ("width", "height"))
+        if min(width, height) < 1:
+            raise ValueError(f"an image of {width} x {height} pixels")
         return Annotation(
             path=image,
-            width=int(root.findtext("size/width")),
-            height=int(root.findtext("size/height")),
+            width=width,
+            height=height,
             **_objects(
                 [
                     [float(item.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]

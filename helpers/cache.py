@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from helpers.leftovers import remove_leftovers
+
 CACHE_VERSION = 1  # goes up when the bytes change, so that old caches are built anew
 
 
@@ -37,15 +39,26 @@ def decode(path: Path, shape: tuple[int, int]) -> np.ndarray:
         (3, h, w) uint8, RGB.
 
     Raises:
-        OSError: the file is missing or damaged; the message names it.
+        OSError: the file is missing, damaged, or of another form than `shape`; the message names it.
     """
     try:
         with Image.open(path) as image:
+            _check_form(image, shape)
             # reducing_gap: a large image is first reduced by a whole number, which is faster and looks the same
             image = image.convert("RGB").resize(shape[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
     except OSError as error:
         raise OSError(f"the image {path} cannot be read: {error}") from error
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _check_form(image: Image.Image, shape: tuple[int, int]) -> None:
+    """Refuse to stretch an image whose annotation says another size: its boxes would lie elsewhere."""
+    own = resized_shape(image.width, image.height, min(shape))
+    if any(abs(side - other) > 1 + 0.01 * other for side, other in zip(own, shape)):
+        raise OSError(
+            f"it has {image.width} x {image.height} pixels, and its annotation gives it the form of "
+            f"{shape[1]} x {shape[0]}"
+        )
 
 
 class ImageCache:
@@ -109,6 +122,7 @@ def build_cache(where: str | Path, name: str, paths: list[Path], shapes: list[tu
 
 
 def _build_on_disk(folder: Path, key: str, total: int, paths: list[Path], shapes: list[tuple[int, int]]) -> None:
+    remove_leftovers(folder.parent, ".building-*")
     free = shutil.disk_usage(folder.parent).free
     if free < total * 1.02:
         raise OSError(f"the image cache needs {total / 1e6:.0f} MB in {folder.parent}, {free / 1e6:.0f} MB are free")

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from helpers.leftovers import remove_leftovers
+
 
 def save_atomic(content: dict, path: str | Path) -> None:
     """Write a checkpoint beside its final place and move it there in one step.
@@ -18,6 +20,7 @@ def save_atomic(content: dict, path: str | Path) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, f".{path.name}.*.part")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
@@ -49,7 +52,11 @@ def load(path: str | Path) -> dict:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch names a dozen reasons, from a bad zip to a refused pickle
-        raise ValueError(f"{path} is not a checkpoint that can be read: {str(error).splitlines()[0]}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{path} is not a checkpoint that can be read ({reason}): put a copy back if you have one, or delete it to "
+            "start anew"
+        ) from error
 
 
 def random_state() -> dict:

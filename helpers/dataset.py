@@ -3,6 +3,8 @@
 Letters: B images, H, W rows and columns, M rows of ground truth (padding included), G objects of one image.
 """
 
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,7 @@ class VOC2007DetectionTiny(Dataset):
 
         self.annotations: list[Annotation] = read_split(dataset_dir, split)
         self.max_boxes = max(1, *(np.count_nonzero(~a.difficult) for a in self.annotations))
+        self._warn_of_boxes_without_area()
         self._shapes = [resized_shape(a.width, a.height, image_size) for a in self.annotations]
         self._objects = [self._visible_objects(i) for i in range(len(self))]
         # Objects shown and lost by random crops; a row for each loader process, so that none writes into another's.
@@ -102,6 +105,11 @@ class VOC2007DetectionTiny(Dataset):
         gt_boxes = torch.cat([boxes, classes.to(boxes).unsqueeze(1)], dim=1)  # (G, 5)
         padded = pad(gt_boxes, (0, 0, 0, self.max_boxes - len(gt_boxes)), value=-1.0)  # (M, 5)
         return str(path), normalize(image, 1 if self.crop else LARGEST_STRIDE), padded
+
+    @property
+    def crops_at_random(self) -> bool:
+        """Whether every item is another view, so that what a centre crop leaves out may be seen."""
+        return self._augment is not None and self._augment.crops
 
     def ground_truth(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """All objects of an image, for evaluation.
@@ -123,21 +131,24 @@ class VOC2007DetectionTiny(Dataset):
         """Height and width of an image tensor without its padding, as it is without augmentation."""
         return (self.image_size, self.image_size) if self.crop else self._shapes[index]
 
-    def summary(self) -> dict[str, int]:
+    def summary(self, indices: Iterable[int] | None = None) -> dict[str, int]:
         """Count what is there and what cropping has taken away.
+
+        Args:
+            indices: of the images to count; `None` counts all. Random crops are counted for all that were loaded.
 
         Returns:
             images; objects (the targets) and difficult ones in the files; lost_objects and lost_difficult, which the
             centre crop leaves out or thinner than a pixel; random_crop_shown and random_crop_lost, counted while items
             are loaded.
         """
-        difficult = sum(int(a.difficult.sum()) for a in self.annotations)
-        objects = sum(len(a.difficult) for a in self.annotations) - difficult
-        difficult_left = sum(int(d.sum()) for _, _, d in self._objects)
-        objects_left = sum(len(d) for _, _, d in self._objects) - difficult_left
+        indices = range(len(self)) if indices is None else list(indices)
+        flags, flags_left = ([self.annotations[i].difficult for i in indices], [self._objects[i][2] for i in indices])
+        difficult, difficult_left = (sum(int(d.sum()) for d in one) for one in (flags, flags_left))
+        objects, objects_left = sum(map(len, flags)) - difficult, sum(map(len, flags_left)) - difficult_left
         shown, lost = self._random_crops.sum(dim=0).tolist()
         return {
-            "images": len(self),
+            "images": len(indices),
             "objects": objects,
             "difficult": difficult,
             "lost_objects": objects - objects_left,
@@ -145,6 +156,19 @@ class VOC2007DetectionTiny(Dataset):
             "random_crop_shown": shown,
             "random_crop_lost": lost,
         }
+
+    def _warn_of_boxes_without_area(self) -> None:
+        """Say which boxes of the files lie outside of their image or have their corners the wrong way round."""
+        bad = []
+        for a in self.annotations:
+            _, kept = clip_boxes(torch.from_numpy(a.boxes), (a.height, a.width), min_side=0.0)
+            bad += [a.id] * int((~kept).sum())
+        if bad:
+            warnings.warn(
+                f"{len(bad)} boxes of the {self.split!r} images have no area inside their image and are left out, the "
+                f"first in {bad[0]}: look at its annotation",
+                stacklevel=3,
+            )
 
     def _resized_boxes(self, index: int) -> torch.Tensor:
         """Boxes (G, 4) in the resized, not yet cropped image."""

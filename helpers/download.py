@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from helpers.fetch import DownloadError, RemoteFile, fetch, is_intact
+from helpers.leftovers import remove_leftovers
 from helpers.unpack import unpack
 
 MANIFEST = Path(__file__).resolve().parents[1] / "data" / "manifest.json"
 MIRROR_VARIABLE = "FCOS_VOC_MIRROR"
+ARCHIVE_VARIABLE = "FCOS_VOC_ARCHIVE"
 ARCHIVE_ENDINGS = (".tar", ".zip", ".tar.gz", ".tgz", ".tar.bz2")
 # VOC's archives are not compressed; some room for those that are, and for blocks of the disk.
 UNPACKED_FACTOR = 1.3
@@ -34,7 +37,8 @@ def download_voc2007(
     Args:
         root: folder that will hold `VOCdevkit/`; on Colab one on the local disk, not on Drive.
         which: "trainval" or "test".
-        archive: a .tar or .zip with VOCdevkit in it, or a folder to look for one in, such as one on Drive.
+        archive: a .tar or .zip with VOCdevkit in it, or a folder to look for one in, such as one on Drive; `None`
+            takes what the environment variable `FCOS_VOC_ARCHIVE` names, if it is set.
         timeout: seconds after which a silent mirror is given up.
         manifest: what to get, in the form of `data/manifest.json`; `None` reads that file.
 
@@ -53,6 +57,7 @@ def download_voc2007(
     if is_complete(root, wanted["lists"]):
         return root
     root.mkdir(parents=True, exist_ok=True)
+    archive = archive or os.environ.get(ARCHIVE_VARIABLE) or None
 
     given = archive is not None and Path(archive).is_file()
     for candidate in _archives_there(archive, file):
@@ -113,14 +118,18 @@ def _archives_there(archive: str | Path | None, file: RemoteFile) -> list[Path]:
         return [archive]
     if not archive.is_dir():
         raise DownloadError(f"there is no archive and no folder {archive}")
-    found = [p for p in sorted(archive.iterdir()) if _may_be(p.name.lower(), file.name.lower())]
+    archives = [p for p in sorted(archive.iterdir()) if p.name.lower().endswith(ARCHIVE_ENDINGS)]
+    found = [p for p in archives if _may_be(p.name.lower(), file.name.lower())]
+    if not found:
+        others = ", ".join(p.name for p in archives[:10]) or "no .tar or .zip at all"
+        print(f"no archive in {archive} has the name of {file.name} or one with VOC in it, but {others}")
     return sorted(found, key=lambda p: p.name != file.name)  # the original first
 
 
 def _may_be(name: str, wanted: str) -> bool:
     """Tell by its name whether an archive may hold what is wanted: one of the test images never holds trainval."""
-    is_test = "test" in wanted
-    return name.endswith(ARCHIVE_ENDINGS) and "voc" in name and "2012" not in name and ("test" in name) == is_test
+    is_test, names_test = (re.search("(?<![a-z])test|voctest", n) is not None for n in (wanted, name))
+    return re.search("voc|pascal", name) is not None and "2012" not in name and names_test == is_test
 
 
 def _check_space(root: Path, needed: float) -> None:
@@ -135,6 +144,7 @@ def _install(archive: Path, root: Path, lists: Mapping[str, int], most_bytes: in
     So whoever finds the lists finds the images that they name, also when this was interrupted.
     """
     _check_space(root, archive.stat().st_size * UNPACKED_FACTOR)
+    remove_leftovers(root, ".unpacking-*")
     work = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=root))
     try:
         unpack(archive, work, below="VOCdevkit", limit=most_bytes)
@@ -157,6 +167,7 @@ def _by_hand(file: RemoteFile, root: Path, mirrors: list[str]) -> str:
     addresses = "\n".join(f"  {mirror.rstrip('/')}/{file.name}" for mirror in mirrors)
     return (
         f"By hand: get {file.name} ({file.size / 1e6:.0f} MB, MD5 {file.md5}) with a browser from one of\n{addresses}\n"
-        f"or from your course, put it into {root.resolve()} and try again. If it lies elsewhere, pass archive=FILE or "
-        f"archive=FOLDER; if your course has a mirror, set {MIRROR_VARIABLE} to its address."
+        f"or from your course, put it into {root.resolve()} and try again. If it lies elsewhere, set the "
+        f"environment variable {ARCHIVE_VARIABLE} to that file or its folder (or use `kit data voc2007 --archive`); if "
+        f"your course has a mirror, set {MIRROR_VARIABLE} to its address."
     )

@@ -136,6 +136,9 @@ def _check_settings(settings: dict) -> None:
     for name in ("max_iters", "warmup_iters", "seed"):
         if settings[name] is not None and settings[name] < 0:
             raise ValueError(f"{name} must not be negative, but is {settings[name]}")
+    for name in ("learning_rate", "weight_decay"):
+        if not 0 <= settings[name] < float("inf"):
+            raise ValueError(f"{name} must be a number that is not negative, not {settings[name]}")
     norm, decay = settings["clip_grad_norm"], settings["ema_decay"]
     if norm is not None and not norm > 0:
         raise ValueError(f"clip_grad_norm must be above 0, not {norm}: no gradient would be left; None clips nothing")
@@ -184,7 +187,7 @@ def _interrupts() -> Iterator[threading.Event]:
 def _loop(run, max_iters, checkpoint, checkpoint_period, tensorboard, on_row, show, stop: threading.Event) -> None:
     """Steps, with what happens between them: rows, checkpoints, the bar."""
     bar = progress_bar(total=max_iters, initial=run.iteration, desc="training", disable=not show)
-    log = _tensorboard_writer(tensorboard) if tensorboard and run.rank == 0 else None
+    log = _tensorboard_writer(tensorboard, run.iteration) if tensorboard and run.rank == 0 else None
     try:
         stopped = False
         while run.iteration < max_iters and not stopped:
@@ -222,9 +225,10 @@ def _summary(row: dict, run: TrainingRun) -> str:
     return f"{losses}, {used / 2**30:.1f} GiB"
 
 
-def _tensorboard_writer(folder: str | Path):
+def _tensorboard_writer(folder: str | Path, iteration: int):
+    """A log that forgets what a killed run wrote after the checkpoint of `iteration`."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError("tensorboard= needs an extra package: pip install tensorboard") from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)

@@ -156,11 +156,9 @@ class TrainingRun:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         except torch.cuda.OutOfMemoryError as error:
-            smaller = max(len(images) // 2, 1)
             raise OutOfMemory(
-                f"the GPU ran out of memory with {len(images)} images of {images.shape[-2]} x {images.shape[-1]} in a "
-                f"batch; try batch_size={smaller} (and learning_rate="
-                f"{settings['learning_rate'] * smaller / len(images):g}), or mixed_precision=True"
+                f"the GPU ran out of memory with {len(images)} image{'s' * (len(images) > 1)} of {images.shape[-2]} x "
+                f"{images.shape[-1]} in a batch; try {self._what_needs_less(len(images))}"
             ) from error
         average_loose_numbers(self.detector, self.device)
         if self.average is not None:
@@ -168,6 +166,13 @@ class TrainingRun:
         self.unread.append({name: loss.detach() for name, loss in losses.items()})
         self.batch = images, gt_boxes
         self.iteration += 1
+
+    def _what_needs_less(self, images: int) -> str:
+        """What to try when a batch of so many images is too large for the GPU."""
+        half = images // 2
+        rate = self.settings["learning_rate"] * half / images
+        ways = [f"batch_size={half} (and learning_rate={rate:g})"] if half else ["smaller images", "fewer channels"]
+        return ", or ".join(ways + ["mixed_precision=True"] * (self.half is None))
 
     def collect(self, force: bool) -> list[dict]:
         """Read the losses that are due and check them.
@@ -252,6 +257,7 @@ class TrainingRun:
             "random_at_start": self.random_at_start,
             "history": self.history.rows,
             "pending": self.pending,
+            "recent": list(self.recent),
         }
 
     def load(self, path: Path) -> None:
@@ -264,6 +270,12 @@ class TrainingRun:
             ValueError: it does not fit the detector, or is of an optimiser that keeps other things.
         """
         state = ckpt.load(path)
+        missing = sorted({"settings", "iteration", "model", "optimizer"} - set(state))
+        if missing:
+            raise ValueError(
+                f"{path} is no checkpoint of a training run, it lacks {', '.join(missing)}: put a copy back if you "
+                "have one, or delete it to start anew"
+            )
         old = {"optimizer": "sgd", "backbone_lr_factor": 1.0, **state["settings"]}
         if old["optimizer"] != self.settings["optimizer"]:
             raise ValueError(
@@ -291,6 +303,7 @@ class TrainingRun:
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
         self.iteration, self.pending, self.history = state["iteration"], state["pending"], History(state["history"])
+        self.recent.extend(state.get("recent", ()))
         self.random_at_start = state.get("random_at_start", state["random"])
         ckpt.restore_random_state(state["random"])
 

@@ -1,6 +1,8 @@
 """A training run's folder, and the data, detector and device that its configuration asks for."""
 
+import hashlib
 import inspect
+import json
 import os
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from tools.configuration import differences
 
 CONFIGURATION, CHECKPOINT, WEIGHTS = "config.yaml", "checkpoint.pt", "weights.pt"
 HISTORY, LOSSES, METRICS = "history.jsonl", "losses.png", "metrics.json"
+IMAGES = "images.json"  # which images the run is trained on
 TENSORBOARD = "tensorboard"  # a folder
 PICTURES = ("ap.png", "precision_recall.png", "errors.png", "confusion.png", "misses.png")
-FILES_OF_A_RUN = (CONFIGURATION, CHECKPOINT, WEIGHTS, HISTORY, LOSSES, METRICS, *PICTURES)
+FILES_OF_A_RUN = (CONFIGURATION, IMAGES, CHECKPOINT, WEIGHTS, HISTORY, LOSSES, METRICS, *PICTURES)
 GPU_WORKERS = 4  # loader processes beside one GPU
 # What a resumed run may have otherwise than its first part: it decides where and when, not what comes out.
 FREE_TO_CHANGE = {"data.root", "data.cache", "train.num_workers", "train.log_period", "train.checkpoint_period"}
@@ -46,12 +49,18 @@ def choose_device(name: str) -> str:
         The device's name.
 
     Raises:
-        KitError: a GPU is asked for and there is none.
+        KitError: there is no such device.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise KitError(f"--device {name}: name auto, cpu, cuda, or one GPU such as cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise KitError(f"--device {name}: this machine has no CUDA GPU that PyTorch can use")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise KitError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, the first is cuda:0")
     return name
 
 
@@ -121,6 +130,73 @@ def class_names(dataset) -> dict[int, str]:
     return (dataset.dataset if isinstance(dataset, Subset) else dataset).idx_to_class
 
 
+def describe(dataset, split: str) -> str:
+    """Say what there is to see in some images.
+
+    Args:
+        dataset: from `open_split`.
+        split: its name.
+
+    Returns:
+        A line with the numbers of images and objects, and of the objects that a centre crop leaves out.
+    """
+    whole, indices = (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+    counts = whole.summary(indices)
+    line = f"{split}: {counts['images']} images, {counts['objects']} objects and {counts['difficult']} difficult ones"
+    if whole.crops_at_random or not counts["lost_objects"] + counts["lost_difficult"]:
+        return line
+    return f"{line}; {counts['lost_objects']} and {counts['lost_difficult']} of them are outside of the centre crop"
+
+
+def describe_random_crops(dataset) -> str:
+    """Say how many objects random crops have left out so far.
+
+    Args:
+        dataset: from `open_split`.
+
+    Returns:
+        A line with its end, or nothing where no image was cropped at random.
+    """
+    counts = (dataset.dataset if isinstance(dataset, Subset) else dataset).summary()
+    shown, lost = counts["random_crop_shown"], counts["random_crop_lost"]
+    share = f"{lost} of {shown} ({100 * lost / shown:.1f} %)" if shown else ""
+    return f"random crops left out {share} of the objects that they could have shown\n" if shown else ""
+
+
+def check_same_images(dataset, folder: Path) -> None:
+    """See to it that a run goes on with the images that it began with, wherever they lie now.
+
+    Args:
+        dataset: from `open_split`.
+        folder: of the run; a first start notes there which images it has.
+
+    Raises:
+        KitError: the run began with others.
+    """
+    whole, indices = (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+    annotations = [whole.annotations[i] for i in (range(len(whole)) if indices is None else indices)]
+    digest = hashlib.sha256()
+    for one in annotations:
+        digest.update(json.dumps([one.id, one.width, one.height, one.boxes.tolist(), one.classes.tolist()]).encode())
+    now = {"images": len(annotations), "sha256": digest.hexdigest()}
+    note = folder / IMAGES
+    if not note.is_file():
+        note.write_text(json.dumps(now) + "\n", encoding="utf-8")
+        return
+    began = json.loads(note.read_text(encoding="utf-8"))
+    if began != now:
+        raise KitError(
+            f"{folder} holds a run that was trained on other images or annotations ({began['images']} images, now "
+            f"{now['images']}): name their folder (data.root=FOLDER), or start anew with --overwrite or another --out"
+        )
+
+
+def last_line(error: BaseException) -> str:
+    """The message of an error without the traceback that loader processes put before it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if "DataLoader worker" in lines[0] else "\n".join(lines)
+
+
 def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> torch.nn.Module:
     """Build the FCOS of a folder.
 
@@ -165,8 +241,11 @@ def training_loader(dataset, train: dict, device: str, world_size: int) -> DataL
         A loader; `train_detector` shuffles it.
 
     Raises:
-        KitError: the batch cannot be shared evenly.
+        KitError: the batch cannot be shared evenly, or an option is out of its range.
     """
+    for name, least in (("learning_rate_batch_size", 1), ("num_workers", 0)):
+        if train[name] is not None and train[name] < least:
+            raise KitError(f"train.{name} must be at least {least}, not {train[name]}")
     if train["batch_size"] < 1 or train["batch_size"] % world_size:
         raise KitError(f"train.batch_size={train['batch_size']} cannot be shared by {world_size} processes")
     workers = train["num_workers"]

@@ -2,10 +2,13 @@
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
 from autograder.errors import KitError
 from autograder.tasks import ROOT
+
+EARLIER = ".earlier"  # in a run's folder: the run that is thrown away, until the new one has something to show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,21 +40,28 @@ def run(args: argparse.Namespace) -> int:
         evaluate.open_images(configuration)  # what it lacks is to be said before hours of training
     folder = args.out or ROOT / "runs" / args.configuration.stem
     with torchrun_group(runs.choose_device(args.device)) as device:
-        file, first = folder / runs.CONFIGURATION, rank_and_world_size()[0] == 0
-        before = file.read_bytes() if first and file.is_file() and not args.overwrite else None
+        first = rank_and_world_size()[0] == 0
+        file = folder / runs.CONFIGURATION
+        before = file.read_bytes() if first and file.is_file() else None
         if first:
             prepare_folder(folder, configuration, args.resume, args.overwrite)
         try:
             wait_for_all()
             _train(configuration, folder, device, args)
-        except BaseException:
-            if before is not None:  # what may differ decides where and when, so it fits what has been trained since
-                file.write_bytes(before)
-            elif first and [path.name for path in folder.glob("*")] == [file.name]:
-                file.unlink()  # or the next start would be told of a run that is none
+        except BaseException as error:
+            if first:
+                _take_back_a_failed_start(folder, before)
+            if first and isinstance(error, KeyboardInterrupt):
+                _say_how_to_go_on(folder, args)
             raise
+        if first:
+            shutil.rmtree(folder / EARLIER, ignore_errors=True)
     if first and not args.no_evaluation:
-        evaluate.evaluate_run(folder, configuration, device)
+        try:
+            evaluate.evaluate_run(folder, configuration, device)
+        except (KitError, KeyboardInterrupt):
+            print(f"the training is done and saved; `kit evaluate {folder}` measures it", file=sys.stderr)
+            raise
     return 0
 
 
@@ -60,7 +70,6 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
     import torch
 
     from helpers.distributed import rank_and_world_size, wait_for_all
-    from helpers.plots import loss_curves
     from helpers.schedule import scale_learning_rate
     from helpers.seed import reset_seed
     from helpers.train import train_detector
@@ -80,6 +89,10 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
     options["learning_rate"] = scale_learning_rate(
         options["learning_rate"], options.pop("batch_size"), options.pop("learning_rate_batch_size")
     )
+    if rank == 0:
+        runs.check_same_images(dataset, folder)
+        print(runs.describe(dataset, data["train_split"]))
+    so_far = []  # the history, also of a run that ends before its time
     try:
         reset_seed(options["seed"] or 0)
         detector = runs.build_detector(configuration["model"], len(runs.class_names(dataset)))
@@ -90,22 +103,96 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
             checkpoint=folder / runs.CHECKPOINT,
             resume=True,  # the folder was emptied, or it is to be gone on with
             tensorboard=folder / runs.TENSORBOARD if args.tensorboard else None,
+            on_row=so_far.append,
             **options,
         )
+        so_far.append(history)
     except OutOfMemory as error:
         raise KitError(
             f"{error}. In a configuration change train.batch_size alone (images of all processes): the rate follows it"
         ) from error
-    except (NonFiniteLoss, ValueError) as error:
-        raise KitError(str(error)) from error
+    except NonFiniteLoss as error:
+        raise KitError(
+            f"{error} A run keeps its settings; for others, such as "
+            f"train.learning_rate={configuration['train']['learning_rate'] / 3:.2g}, start anew (--overwrite)"
+        ) from error
+    except (ValueError, OSError, ImportError) as error:
+        raise KitError(runs.last_line(error)) from error
+    finally:
+        if rank == 0 and so_far:
+            _save_history(so_far[-1], folder)
     if rank != 0:
         return
+    torch.save({name: value.cpu() for name, value in detector.state_dict().items()}, folder / runs.WEIGHTS)
+    print(runs.describe_random_crops(dataset), end="")
+    print(f"trained for {options['max_iters']} iterations; weights in {folder / runs.WEIGHTS}")
+
+
+def _save_history(history, folder: Path) -> None:
+    from helpers.plots import loss_curves
+    from tools import runs
+
     history.save(folder / runs.HISTORY)
     if len(history):
         losses = {name: history.column(name) for name in history.losses}
         loss_curves(losses, history.column("iteration")).savefig(folder / runs.LOSSES)
-    torch.save({name: value.cpu() for name, value in detector.state_dict().items()}, folder / runs.WEIGHTS)
-    print(f"trained for {options['max_iters']} iterations; weights in {folder / runs.WEIGHTS}")
+
+
+def _take_back_a_failed_start(folder: Path, before: bytes | None) -> None:
+    """Leave the folder as it was found, unless the new run has something to show."""
+    from tools import runs
+
+    earlier, file = folder / EARLIER, folder / runs.CONFIGURATION
+    if earlier.is_dir() and not (folder / runs.CHECKPOINT).exists():
+        _empty(folder)
+        for path in earlier.iterdir():
+            path.rename(folder / path.name)
+        earlier.rmdir()
+    elif before is not None and not earlier.is_dir():
+        file.write_bytes(before)  # what may differ decides where and when, so it fits what has been trained since
+    elif not any((folder / name).exists() for name in (runs.CHECKPOINT, runs.HISTORY)):
+        for name in (runs.CONFIGURATION, runs.IMAGES):  # or the next start would be told of a run that is none
+            (folder / name).unlink(missing_ok=True)
+
+
+def _say_how_to_go_on(folder: Path, args: argparse.Namespace) -> None:
+    from helpers import checkpoint
+    from tools import runs
+
+    if (folder / runs.CHECKPOINT).exists():
+        done = checkpoint.load(folder / runs.CHECKPOINT)["iteration"]
+        again = f"kit train {folder / runs.CONFIGURATION} --out {folder} --resume"
+        print(f"{done} iterations are saved in {folder / runs.CHECKPOINT}; go on with `{again}`", file=sys.stderr)
+    else:
+        print("nothing was trained yet, and nothing is saved", file=sys.stderr)
+
+
+def _set_aside(folder: Path) -> None:
+    from tools import runs
+
+    if (folder / EARLIER).is_dir() and not (folder / runs.CHECKPOINT).exists():
+        _empty(folder)  # what was killed before it had anything to show is not worth the run before it
+        return
+    shutil.rmtree(folder / EARLIER, ignore_errors=True)
+    (folder / EARLIER).mkdir()
+    for path in _written_by_a_run(folder):
+        path.rename(folder / EARLIER / path.name)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a run has written."""
+    for path in _written_by_a_run(folder):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _written_by_a_run(folder: Path) -> list[Path]:
+    """Everything of a run in its folder, also other evaluations of it; what a person has put there is not of it."""
+    from tools import runs
+
+    evaluations = [path.parent for path in folder.glob(f"*/{runs.METRICS}") if path.parent.name != EARLIER]
+    return evaluations + [
+        folder / name for name in (*runs.FILES_OF_A_RUN, runs.TENSORBOARD) if (folder / name).exists()
+    ]
 
 
 def prepare_folder(folder: Path, configuration: dict, resume: bool, overwrite: bool) -> None:
@@ -115,7 +202,7 @@ def prepare_folder(folder: Path, configuration: dict, resume: bool, overwrite: b
         folder: of the run.
         configuration: from `load_configuration`.
         resume: go on with the run that is in there, if there is one.
-        overwrite: throw that run away.
+        overwrite: set that run aside, in a folder that goes when this one is trained.
 
     Raises:
         KitError: the folder holds something else, or a run that neither option says what to do with, or one with
@@ -135,9 +222,7 @@ def prepare_folder(folder: Path, configuration: dict, resume: bool, overwrite: b
                 f"`kit train {earlier} --out {folder} --resume`, or start anew with --overwrite or another --out"
             )
     elif earlier.is_file() and overwrite:
-        for name in runs.FILES_OF_A_RUN:
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / runs.TENSORBOARD, ignore_errors=True)
+        _set_aside(folder)
     elif earlier.is_file():
         raise KitError(f"{folder} holds a run: go on with it (--resume), throw it away (--overwrite), or name --out")
     elif folder.is_dir() and any(folder.iterdir()):

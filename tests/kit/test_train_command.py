@@ -17,7 +17,7 @@ from helpers.sample import make_sample
 from helpers.sampling import leave_interrupts_to_the_loop
 from tools import cli, evaluate, runs
 from tools.configuration import differences, load_configuration, save_configuration
-from tools.train import _train, prepare_folder
+from tools.train import EARLIER, _train, prepare_folder
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_earlier_run_is_kept_unless_told_otherwise(earlier):
     prepare_folder(folder, configuration, resume=True, overwrite=False)
     assert (folder / runs.CHECKPOINT).exists()
     prepare_folder(folder, configuration, resume=False, overwrite=True)
-    assert [path.name for path in folder.iterdir()] == [runs.CONFIGURATION]
+    assert {path.name for path in folder.iterdir()} == {runs.CONFIGURATION, EARLIER}
 
 
 def test_resume_with_another_recipe_is_refused_but_not_with_another_machine(earlier):
@@ -145,7 +145,8 @@ WORKERS = [(None, "cpu", 0), (None, "cuda", 4), (None, "cuda:1", 4), (0, "cuda",
 @pytest.mark.parametrize(("asked", "device", "workers"), WORKERS)
 def test_gpu_gets_loader_processes(asked, device, workers, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    loader = runs.training_loader([1, 2], {"batch_size": 2, "num_workers": asked}, device, world_size=1)
+    options = {"batch_size": 2, "learning_rate_batch_size": 2, "num_workers": asked}
+    loader = runs.training_loader([1, 2], options, device, world_size=1)
     assert loader.num_workers == workers
     assert loader.worker_init_fn is leave_interrupts_to_the_loop
 
@@ -264,6 +265,9 @@ BAD_TRAININGS = [
     ("split_to_evaluate", ["evaluate.split=vall"], "no list of the 'vall' images"),
     ("seed", ["train.seed=-1"], "Seed must be between 0"),
     ("optimizer", ["train.optimizer=adam"], "optimizer must be one of sgd, adamw"),
+    ("workers", ["train.num_workers=-1"], "train.num_workers must be at least 0, not -1"),
+    ("batch_of_the_rate", ["train.learning_rate_batch_size=0"], "train.learning_rate_batch_size must be at least 1"),
+    ("device", ["--device", "gpu"], "--device gpu: name auto, cpu, cuda"),
 ]
 
 
@@ -275,16 +279,62 @@ def test_bad_training_is_one_line_before_it_begins(overrides, message, small_run
     assert not (tmp_path / "run" / runs.CONFIGURATION).exists()  # else the next start would be told to go on with it
 
 
-def test_failed_start_leaves_only_what_was_there(small_run, tmp_path, capsys):
-    folder, nowhere = tmp_path / "run", ["--no-evaluation", "data.root=nowhere"]
-    start = [*small_run[1], "--out", str(folder), *nowhere]
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# how the start is wrong, words of the message
+FAILED_STARTS = {
+    "no_data": (["data.root=nowhere", "--no-evaluation"], "nowhere holds no VOCdevkit/VOC2007"),
+    "bad_setting": (["train.optimizer=adam"], "optimizer must be one of sgd, adamw"),
+    "no_rate": (["train.learning_rate=.nan"], "learning_rate must be a number that is not negative, not nan"),
+    "loss": (["train.learning_rate=1e30", "train.clip_grad_norm=null", "train.warmup_iters=0"], "start anew"),
+}
+
+
+@pytest.mark.parametrize("how", FAILED_STARTS)
+def test_failed_start_leaves_what_was_there(how, small_run, tmp_path, capsys):
+    wrong, message = FAILED_STARTS[how]
+    folder = tmp_path / "run"
+    start = [*small_run[1], "--out", str(folder), "train.checkpoint_period=10", "train.log_period=1", *wrong]
+    assert cli.main(start) == 2
+    left = {runs.CONFIGURATION, runs.IMAGES, runs.HISTORY, runs.LOSSES} if how == "loss" else set()
+    assert {path.name for path in folder.iterdir()} == left  # else the next start would be told to go on with it
+    assert message in capsys.readouterr().err
+    shutil.rmtree(folder)
     shutil.copytree(small_run[0], folder)
+    (folder / "on-train").mkdir()
+    shutil.copy(folder / runs.METRICS, folder / "on-train")
+    (folder / "notes.txt").write_text("a person's")
+    before = content(folder)
     assert cli.main([*start, "--overwrite"]) == 2
-    assert list(folder.iterdir()) == []  # the earlier run was to be thrown away
-    shutil.copy(small_run[0] / runs.CONFIGURATION, folder)  # one that a person may have put there
-    assert cli.main([*start, "--resume"]) == 2
-    assert [path.read_bytes() for path in folder.iterdir()] == [(small_run[0] / runs.CONFIGURATION).read_bytes()]
-    assert capsys.readouterr().err.count("nowhere holds no VOCdevkit/VOC2007") == 2
+    assert content(folder) == before
+
+
+def test_failed_resume_leaves_the_configuration_that_was_there(small_run, tmp_path, capsys):
+    shutil.copy(small_run[0] / runs.CONFIGURATION, tmp_path)
+    before = content(tmp_path)
+    arguments = [*small_run[1], "--out", str(tmp_path), "--no-evaluation", "data.root=nowhere", "--resume"]
+    assert cli.main(arguments) == 2
+    assert content(tmp_path) == before
+    assert "nowhere holds no VOCdevkit/VOC2007" in capsys.readouterr().err
+
+
+def test_run_that_is_thrown_away_goes_when_the_new_one_is_trained(small_run, tmp_path):
+    shutil.copytree(small_run[0], tmp_path / "run")
+    (tmp_path / "run" / "on-train").mkdir()
+    shutil.copy(small_run[0] / runs.METRICS, tmp_path / "run" / "on-train")
+    arguments = [*small_run[1], "--out", str(tmp_path / "run"), "--overwrite", "--no-evaluation", "train.max_iters=2"]
+    assert cli.main(arguments) == 0
+    evaluated = {runs.METRICS, *runs.PICTURES}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == set(runs.FILES_OF_A_RUN) - evaluated
+
+
+def test_run_before_one_that_was_killed_at_once_is_not_lost(earlier):
+    folder, configuration = earlier
+    for _ in range(2):  # killed after the first time
+        prepare_folder(folder, configuration, resume=False, overwrite=True)
+    assert (folder / EARLIER / runs.CHECKPOINT).read_bytes() == b"precious"
 
 
 # rank of a process, cache -> what it does, in order
