@@ -131,6 +131,11 @@ class VOC2007DetectionTiny(Dataset):
         """Height and width of an image tensor without its padding, as it is without augmentation."""
         return (self.image_size, self.image_size) if self.crop else self._shapes[index]
 
+    def file_scale(self, index: int) -> torch.Tensor:
+        """Factors (4,) from pixels of the image tensor to those of the image file, for boxes of `ground_truth`."""
+        a, (height, width) = self.annotations[index], self._shapes[index]
+        return torch.tensor([a.width / width, a.height / height] * 2, dtype=torch.float64)
+
     def summary(self, indices: Iterable[int] | None = None) -> dict[str, int]:
         """Count what is there and what cropping has taken away.
 

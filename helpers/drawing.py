@@ -103,7 +103,7 @@ def draw_boxes(
         axes: of matplotlib.
         boxes: (N, 4), x1 y1 x2 y2 in pixels.
         style: colour and line style.
-        labels: one text for each box.
+        labels: one text for each box; an empty one is not drawn.
         inside: put labels at the bottom inside the box, away from those that stand above it.
         fontsize: of the labels, in points.
     """
@@ -115,7 +115,7 @@ def draw_boxes(
     # Pixel k of an image covers k to k + 1, and imshow puts its centre at k.
     for n, (x1, y1, x2, y2) in enumerate(as_numpy(boxes, 4)[:, :4] - 0.5):
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, linewidth=2 if labels else 1.5, **style))
-        if not labels:
+        if not labels or not labels[n]:
             continue
         # A label that would leave the image at the top or on the right turns inwards.
         at_right = x1 > 0.8 * right

@@ -39,6 +39,8 @@ class Errors:
     images: tuple  # image ids
     confusion: np.ndarray  # (K + 1, K + 1) true class by named class; last row: nothing there, last column: not found
     score_threshold: float  # detections up to this score were left out
+    iou_threshold: float  # overlap that a right detection needs
+    pixel_offset: float  # added to widths and heights, see `evaluate_voc`
 
     def counts(self) -> dict[str, int]:
         """How often each kind occurs: correct ones and mistakes, the missed objects last."""
@@ -47,7 +49,12 @@ class Errors:
 
 
 def find_errors(
-    predictions: Mapping, ground_truth: Mapping, num_classes: int, score_threshold: float = 0.3, iou_threshold=0.5
+    predictions: Mapping,
+    ground_truth: Mapping,
+    num_classes: int,
+    score_threshold: float = 0.3,
+    iou_threshold: float = 0.5,
+    pixel_offset: float = 0,
 ) -> Errors:
     """Sort all detections above a score by the kind of mistake that they are.
 
@@ -57,6 +64,7 @@ def find_errors(
         num_classes: K.
         score_threshold: detections at or below it are left out: nobody would look at them.
         iou_threshold: overlap that a right detection needs.
+        pixel_offset: as in `evaluate_voc`.
 
     Returns:
         The `Errors`. Detections that found a difficult object are neither right nor wrong.
@@ -71,7 +79,7 @@ def find_errors(
     n, g = len(order), len(difficult)
 
     # All pairs of one image, whatever their classes.
-    a, b, iou = overlapping_pairs(detections.boxes, detections.image, objects.boxes, objects.image, LOOSE)
+    a, b, iou = overlapping_pairs(detections.boxes, detections.image, objects.boxes, objects.image, LOOSE, pixel_offset)
     same, tight = detections.classes[a] == objects.classes[b], iou >= iou_threshold
     found = match_voc(a[same & tight], b[same & tight], iou[same & tight], n, difficult)
 
@@ -93,9 +101,9 @@ def find_errors(
     explained[nearest[np.isin(kind, (CORRECT, LOCALISATION, CLASS))]] = True
     missed = ~explained & ~difficult
     confusion = _confusion(detections, objects, difficult, a[tight], b[tight], iou[tight], num_classes)
-    return Errors(
-        detections, scores, kind, nearest, objects, difficult, missed, tuple(ground_truth), confusion, score_threshold
-    )
+    thresholds = (score_threshold, iou_threshold, pixel_offset)
+    images = tuple(ground_truth)
+    return Errors(detections, scores, kind, nearest, objects, difficult, missed, images, confusion, *thresholds)
 
 
 def _best_partner(a: np.ndarray, b: np.ndarray, iou: np.ndarray, count: int) -> np.ndarray:
@@ -121,7 +129,7 @@ def _confusion(detections, objects, difficult, a, b, iou, num_classes) -> np.nda
     return matrix
 
 
-def cost_of_errors(errors: Errors, num_classes: int, iou_threshold: float = 0.5) -> dict[str, float]:
+def cost_of_errors(errors: Errors, num_classes: int) -> dict[str, float]:
     """How much mAP would rise if one kind of mistake were mended and all others stayed.
 
     A class or a place is corrected (or the detection dropped, where its object is found anyway); a detection of any
@@ -130,7 +138,6 @@ def cost_of_errors(errors: Errors, num_classes: int, iou_threshold: float = 0.5)
     Args:
         errors: from `find_errors`.
         num_classes: K.
-        iou_threshold: as in `find_errors`.
 
     Returns:
         Kind -> gain in mAP, 0 to 1. The gains do not add up: mistakes hide each other.
@@ -142,7 +149,8 @@ def cost_of_errors(errors: Errors, num_classes: int, iou_threshold: float = 0.5)
     def mean_ap(detections=detections, keep=slice(None), there=slice(None)):
         predictions = _by_image(detections[keep], errors.scores[keep], images)
         ground_truth = _by_image(objects[there], errors.difficult[there], images)
-        return evaluate_voc(predictions, ground_truth, num_classes, iou_threshold).mean_ap
+        overlap, offset = errors.iou_threshold, errors.pixel_offset
+        return evaluate_voc(predictions, ground_truth, num_classes, overlap, pixel_offset=offset).mean_ap
 
     before, cost = mean_ap(), {}
     for label in (DUPLICATE, LOCALISATION, CLASS, BOTH, BACKGROUND):
@@ -172,24 +180,24 @@ def error_bars(errors: Errors, cost: Mapping[str, float]):
     """Draw how often each kind of mistake occurs, and what it costs.
 
     Args:
-        errors: from `find_errors`.
-        cost: from `cost_of_errors`.
+        errors: from `find_errors`, of the detections that somebody would look at.
+        cost: from `cost_of_errors`, of all detections, since mAP looks at all.
 
     Returns:
         A matplotlib figure.
     """
     counts = errors.counts()
-    threshold = f"{errors.score_threshold:g}"
-    title = f"{counts['correct']} detections above a score of {threshold} are right; what is wrong with the rest"
+    above = f"scores above {errors.score_threshold:g}"
+    title = f"What is wrong with detections, beside the {counts['correct']} right ones ({above})"
     figure, axes = new_figure(1, 2, 9, 3.2, title, sharey=True)
     names = MISTAKES[::-1]
     for axis, values, color, label, pattern in (
-        (axes[0, 0], [counts[name] for name in names], BLUE, "how often", "{:.0f}"),
+        (axes[0, 0], [counts[name] for name in names], BLUE, f"how often, {above}", "{:.0f}"),
         (
             axes[0, 1],
             [100 * cost[name] for name in names],
             ORANGE,
-            "mAP that mending it would add (points)",
+            "points of mAP that mending it would add, all scores",
             "{:+.1f}",
         ),
     ):
@@ -199,6 +207,8 @@ def error_bars(errors: Errors, cost: Mapping[str, float]):
         axis.margins(x=0.15)
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)
+    # Objects with a box of the wrong place or class are not found, either, but counted there.
+    axes[0, 0].set_yticks(range(len(names)), [{"missed": "missed entirely"}.get(name, name) for name in names])
     return figure
 
 
@@ -210,7 +220,7 @@ def confusion_figure(errors: Errors, idx_to_class: Mapping[int, str]):
         idx_to_class: class index -> name.
 
     Returns:
-        A matplotlib figure; the last row has no share of its own and is drawn relative to the largest of it.
+        A matplotlib figure; the last row has no objects to be a share of, and its colours are its own.
     """
     names = [idx_to_class[k] for k in range(len(errors.confusion) - 1)]
     matrix = errors.confusion.astype(float)
@@ -218,11 +228,16 @@ def confusion_figure(errors: Errors, idx_to_class: Mapping[int, str]):
     shares = matrix / np.maximum(size, 1)[:, None]
     side = 2.2 + 0.32 * len(matrix)
     figure, axes = new_figure(width=side + 0.8, height=side, title="What is there (row) and what it is called (column)")
-    axis = axes[0, 0]
+    axis, overlap = axes[0, 0], f"{errors.iou_threshold:g}"
+    axis.set_xlabel(
+        f"detections with scores above {errors.score_threshold:g} on the object that they overlap most, by at least "
+        f"{overlap};\ncolours are shares of a row's objects, in the last row of its largest number",
+        fontsize=8,
+    )
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     places = range(len(matrix))
     axis.set_xticks(places, [*names, "not found"], rotation=90, fontsize=8)
-    axis.set_yticks(places, [*names, "no object there"], fontsize=8)
+    axis.set_yticks(places, [*names, f"overlaps none by {overlap}"], fontsize=8)
     for row, column in zip(*np.nonzero(errors.confusion)):
         color = "white" if shares[row, column] > 0.6 else "black"
         axis.text(column, row, errors.confusion[row, column], ha="center", va="center", fontsize=6.5, color=color)

@@ -289,8 +289,9 @@ def keep_above(predictions: Mapping, score_threshold: float) -> dict:
 def evaluate_as_original(predictions: Mapping, ground_truth: Mapping, num_classes: int, score_threshold: float = 0.4):
     """The figure that the original assignment would print for these detections: wrong, and shown beside the right one.
 
-    It keeps only scores above 0.4, which cuts the curve off, and it leaves out every image without a detection
-    *together with its objects*, so that what was missed there vanishes from recall.
+    It keeps only scores above 0.4, which cuts the curve off, it leaves out every image without a detection
+    *together with its objects*, so that what was missed there vanishes from recall, and its lists lack the difficult
+    objects, so that to find one is a mistake.
 
     Args:
         predictions: as in `evaluate_voc`.
@@ -302,6 +303,7 @@ def evaluate_as_original(predictions: Mapping, ground_truth: Mapping, num_classe
         An `Evaluation`, or `None` when no image has a detection and so nothing is left to be evaluated.
     """
     kept = {i: row for i, row in keep_above(predictions, score_threshold).items() if len(row[2])}
-    seen = {i: row for i, row in ground_truth.items() if i in kept}
-    has_object = any(not np.all(_array(difficult)) for _, _, difficult in seen.values())
-    return evaluate_voc(kept, seen, num_classes) if has_object else None
+    seen = {i: tuple(_array(part) for part in row) for i, row in ground_truth.items() if i in kept}
+    listed = {i: tuple(part[~row[2].astype(bool)] for part in row) for i, row in seen.items()}
+    has_object = any(len(difficult) for _, _, difficult in listed.values())
+    return evaluate_voc(kept, listed, num_classes) if has_object else None

@@ -2,14 +2,14 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, Subset
 
-from helpers.dataset import clip_boxes
+from helpers.dataset import LARGEST_STRIDE, clip_boxes
 from helpers.progress import progress_bar
 
 
@@ -28,7 +28,8 @@ def detect(
         detector: in eval mode `detector(image (1, 3, H, W), test_score_thresh=, test_nms_thresh=)` returns
             (boxes (N, 4), classes (N,), scores (N,)). It is moved to `device`; its train or eval mode comes back.
         data: a data set or list of items (path, image (3, H, W), ...), or a loader of batches (paths, images
-            (B, 3, H, W), ...) in the order of its data set. Images may differ in size.
+            (B, 3, H, W), ...) in the order of its data set. Images may differ in size; what
+            `collate` has added to one because of the others in its batch is taken off again.
         score_thresh: detections with a score up to this are left out. Low, since average precision looks at all
             scores; a threshold of 0.4 cuts the curve off.
         nms_thresh: overlap above which the lower of two boxes of one class is left out.
@@ -40,7 +41,7 @@ def detect(
     Returns:
         number of the image, in the order of `data` -> (boxes, classes, scores) on the CPU: predictions for
         `evaluate_voc`. Every image is there, also without a detection. Where the data set knows the size of an image
-        without its padding (`content_size`), boxes are clipped to that.
+        without its padding (`content_size`), boxes are clipped to that, and those in the padding left out.
 
     Raises:
         ValueError: the loader shuffles, so that the numbers would mean nothing; or the batch is empty.
@@ -62,9 +63,12 @@ def detect(
         def run(batch):
             results = _detect_batch(detector, [image for _, image in batch], score_thresh, nms_thresh, device)
             for (n, _), (boxes, classes, scores) in zip(batch, results):
-                found[n] = (_clip(boxes.cpu(), content_size(dataset, n)), classes.cpu(), scores.cpu())
+                found[n] = _inside(content_size(dataset, n), boxes.cpu(), classes.cpu(), scores.cpu())
 
         for n, (_, image) in enumerate(_images(data, progress)):
+            if (size := content_size(dataset, n)) is not None:
+                height, width = (-(-side // LARGEST_STRIDE) * LARGEST_STRIDE for side in size)
+                image = image[:, :height, :width]
             batch = waiting[image.shape]
             batch.append((n, image))
             if len(batch) == batch_size:
@@ -147,6 +151,23 @@ def content_size(dataset, n: int) -> tuple[int, int] | None:
     return dataset.content_size(n) if hasattr(dataset, "content_size") else None
 
 
+def in_file_pixels(dataset, boxes: Mapping[int, tuple]) -> dict[int, tuple]:
+    """Predictions or ground truth in pixels of the image files, whose sizes do not depend on `image_size`.
+
+    Args:
+        dataset: one with `file_scale(index)` -> (4,), a `Subset` of one, or any other.
+        boxes: number of the image -> (boxes (N, 4), ...).
+
+    Returns:
+        The same with scaled boxes; unchanged where the data set does not know its files.
+    """
+    whole, indices = (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+    if not hasattr(whole, "file_scale"):
+        return dict(boxes)
+    scales = {n: whole.file_scale(n if indices is None else indices[n]) for n in boxes}
+    return {n: (torch.as_tensor(one).double() * scales[n], *rest) for n, (one, *rest) in boxes.items()}
+
+
 @contextlib.contextmanager
 def _ready_for_inference(detector: nn.Module, device: torch.device) -> Iterator[None]:
     was_training = {module: module.training for module in detector.modules()}  # frozen batch norms differ
@@ -201,5 +222,9 @@ def _of_image(b: int, argument):
     return argument[b : b + 1] if isinstance(argument, torch.Tensor) and argument.dim() >= 3 else argument
 
 
-def _clip(boxes: torch.Tensor, size: tuple[int, int] | None) -> torch.Tensor:
-    return boxes if size is None else clip_boxes(boxes, size, min_side=0)[0]
+def _inside(size: tuple[int, int] | None, boxes, classes, scores) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Detections clipped to an image, without those of which nothing is left."""
+    if size is None:
+        return boxes, classes, scores
+    boxes, kept = clip_boxes(boxes, size, min_side=0)
+    return boxes[kept], classes[kept], scores[kept]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from autograder.errors import KitError
@@ -14,7 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run that `kit train` has made")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="such as evaluate.split=train")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="a state dict (default: weights.pt of the run)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: the run's)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (default: the run's, or one in it)"
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
 
 
@@ -25,8 +28,15 @@ def run(args: argparse.Namespace) -> int:
 
     if not (args.folder / runs.CONFIGURATION).is_file():
         raise KitError(f"{args.folder} is no run's folder: there is no {runs.CONFIGURATION} in it")
-    configuration = load_configuration(args.folder / runs.CONFIGURATION, args.overrides)
-    evaluate_run(args.folder, configuration, runs.choose_device(args.device), args.weights, args.out)
+    file = args.folder / runs.CONFIGURATION
+    configuration = load_configuration(file, args.overrides)
+    changed = [line.split()[0] for line in runs.changed_settings(load_configuration(file), configuration)]
+    words = [one for one in args.overrides if one.split("=")[0] in changed]
+    if args.weights:
+        words.append(f"weights={args.weights.stem}")
+    # Beside the run's own figures, which are of its configuration and its weights.
+    own_place = args.folder / re.sub(r"[^\w.=,+-]", "_", ",".join(words)) if words else None
+    evaluate_run(args.folder, configuration, runs.choose_device(args.device), args.weights, args.out or own_place)
     return 0
 
 
@@ -40,9 +50,10 @@ def open_images(configuration: dict):
         A data set, see `runs.open_split`.
 
     Raises:
-        KitError: an option of section "evaluate" is out of its range, or the data are not there.
+        KitError: an option of section "evaluate" is out of its range, or the data are not there or show no object.
     """
     from helpers.evaluation import MODES
+    from helpers.inference import ground_truth_of
     from tools import runs
 
     options = configuration["evaluate"]
@@ -51,12 +62,18 @@ def open_images(configuration: dict):
         "iou_threshold": (0 < options["iou_threshold"] <= 1, "above 0 and at most 1"),
         "score_thresh": (0 <= options["score_thresh"] < 1, "at least 0 and below 1"),
         "nms_thresh": (0 <= options["nms_thresh"] <= 1, "from 0 to 1"),
+        "pixel_offset": (options["pixel_offset"] in (0, 1), "0 or 1"),
         "batch_size": (options["batch_size"] >= 1, "at least 1"),
     }
     for name, (fits, allowed) in ranges.items():
         if not fits:
             raise KitError(f"evaluate.{name} must be {allowed}, not {options[name]!r}")
-    return runs.open_split(configuration["data"], options["split"], options["images"], training=False)
+    dataset = runs.open_split(configuration["data"], options["split"], options["images"], training=False)
+    if all(difficult.all() for *_, difficult in ground_truth_of(dataset).values()):
+        raise KitError(
+            f"the {options['split']!r} images show no object, or only difficult ones: no AP is defined on them"
+        )
+    return dataset
 
 
 def evaluate_run(
@@ -85,9 +102,12 @@ def evaluate_run(
     names = runs.class_names(dataset)
     detector = runs.build_detector(configuration["model"], len(names), pretrained=False)
     _load_weights(detector, weights or folder / runs.WEIGHTS)
-    predictions = detect(
-        detector, dataset, options["score_thresh"], options["nms_thresh"], device, batch_size=options["batch_size"]
-    )
+    print(runs.describe(dataset, options["split"]))
+    thresholds = options["score_thresh"], options["nms_thresh"]
+    try:
+        predictions = detect(detector, dataset, *thresholds, device, batch_size=options["batch_size"])
+    except OSError as error:
+        raise KitError(str(error)) from error
     metrics, pictures = measure(predictions, ground_truth_of(dataset), names, options, dataset)
     out.mkdir(parents=True, exist_ok=True)
     (out / runs.METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -106,7 +126,8 @@ def measure(predictions: dict, ground_truth: dict, names: dict[int, str], option
         ground_truth: the same.
         names: class index -> name.
         options: section "evaluate" of a configuration.
-        images: item n is (path, image, ...), for the gallery.
+        images: a data set whose item n is (path, image, ...), for the gallery. Where it knows its files (`file_scale`),
+            everything is measured in their pixels, as VOC and COCO do.
 
     Returns:
         (plain numbers for a JSON file, figures in the order of `runs.PICTURES`).
@@ -114,14 +135,17 @@ def measure(predictions: dict, ground_truth: dict, names: dict[int, str], option
     from helpers.coco import evaluate_coco
     from helpers.errors import confusion_figure, cost_of_errors, error_bars, find_errors
     from helpers.evaluation import MODES, evaluate_as_original, evaluate_voc
+    from helpers.inference import in_file_pixels
     from helpers.misses import miss_gallery
     from helpers.plots import ap_bars, precision_recall_curves
 
-    count, threshold = len(names), options["iou_threshold"]
-    result = evaluate_voc(predictions, ground_truth, count, threshold, options["mode"], options["pixel_offset"])
+    count, threshold, offset = len(names), options["iou_threshold"], options["pixel_offset"]
+    gallery = miss_gallery(images, predictions, ground_truth, names, SHOWN_SCORE, threshold)
+    predictions, ground_truth = (in_file_pixels(images, boxes) for boxes in (predictions, ground_truth))
+    result = evaluate_voc(predictions, ground_truth, count, threshold, options["mode"], offset)
     original = evaluate_as_original(predictions, ground_truth, count)
-    errors = find_errors(predictions, ground_truth, count, SHOWN_SCORE, threshold)
-    cost = cost_of_errors(find_errors(predictions, ground_truth, count, 0.0, threshold), count, threshold)
+    errors = find_errors(predictions, ground_truth, count, SHOWN_SCORE, threshold, offset)
+    cost = cost_of_errors(find_errors(predictions, ground_truth, count, 0.0, threshold, offset), count)
     try:
         coco = evaluate_coco(predictions, ground_truth, count)
     except ImportError as error:
@@ -132,8 +156,7 @@ def measure(predictions: dict, ground_truth: dict, names: dict[int, str], option
         "detections": sum(len(scores) for _, _, scores in predictions.values()),
         "options": options,
         "other_modes": {
-            mode: evaluate_voc(predictions, ground_truth, count, threshold, mode, options["pixel_offset"]).mean_ap
-            for mode in MODES
+            mode: evaluate_voc(predictions, ground_truth, count, threshold, mode, offset).mean_ap for mode in MODES
         },
         "as_the_original_computed_it": original.mean_ap if original else None,
         "coco": coco,
@@ -146,7 +169,7 @@ def measure(predictions: dict, ground_truth: dict, names: dict[int, str], option
         precision_recall_curves({name: (one.recall, one.precision, one.ap) for name, one in there.items()}),
         error_bars(errors, cost),
         confusion_figure(errors, names),
-        miss_gallery(images, predictions, ground_truth, names),
+        gallery,
     ]
     return metrics, pictures
 
@@ -171,10 +194,10 @@ def _print(metrics: dict) -> None:
     table.add_column("%", justify="right")
     rows = {f"VOC mAP at IoU {metrics['iou_threshold']:g}, {metrics['mode']}": metrics["mAP"]}
     rows |= {f"    {mode}": value for mode, value in metrics["other_modes"].items() if mode != metrics["mode"]}
-    rows["    as the original computed it (wrong)"] = metrics["as_the_original_computed_it"]
+    rows["    as the original computed it (wrong), at 0.5"] = metrics["as_the_original_computed_it"]
     rows |= {f"COCO {name}": value for name, value in metrics["coco"].items() if name != "missing"}
     for name, value in rows.items():
         table.add_row(name, "-" if value is None else f"{100 * value:.1f}")
     Console(highlight=False).print(table)
-    if "missing" in metrics["coco"]:
-        print(metrics["coco"]["missing"])
+    sizes = "COCO counts an object by its pixels in the file, and the 100 surest detections of an image"
+    print(metrics["coco"].get("missing", sizes))

@@ -24,7 +24,10 @@ PICTURES = ("ap.png", "precision_recall.png", "errors.png", "confusion.png", "mi
 FILES_OF_A_RUN = (CONFIGURATION, IMAGES, CHECKPOINT, WEIGHTS, HISTORY, LOSSES, METRICS, *PICTURES)
 GPU_WORKERS = 4  # loader processes beside one GPU
 # What a resumed run may have otherwise than its first part: it decides where and when, not what comes out.
-FREE_TO_CHANGE = {"data.root", "data.cache", "train.num_workers", "train.log_period", "train.checkpoint_period"}
+FREE_TO_CHANGE = {
+    "data.root", "data.cache", "train.num_workers", "train.log_period", "train.checkpoint_period",
+    "evaluate.batch_size",
+}  # fmt: skip
 
 
 def changed_settings(old: dict, new: dict) -> list[str]:

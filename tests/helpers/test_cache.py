@@ -2,20 +2,26 @@
 
 import os
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from helpers import VOC2007DetectionTiny, make_sample
 from helpers.annotations import read_split
-from helpers.cache import build_cache
+from helpers.cache import build_cache, decode, resized_shape
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
     return make_sample(tmp_path_factory.mktemp("sample"), train=24, val=12)
+
+
+def shapes_of(annotations, size):
+    return [resized_shape(a.width, a.height, size) for a in annotations]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -45,12 +51,12 @@ def test_cache_on_disk_is_built_once(sample, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", ["size", "list", "pixels", "index"])
 def test_cache_is_built_anew_when_it_does_not_fit(sample, tmp_path, change):
     annotations = read_split(sample, "val")[:4]
-    paths, shapes = [a.path for a in annotations], [(32, 40)] * 4
+    paths, shapes = [a.path for a in annotations], shapes_of(annotations, 32)
     build_cache(tmp_path, "x", paths, shapes)
     if change == "size":
-        shapes = [(40, 48)] * 4
+        shapes = shapes_of(annotations, 40)
     elif change == "list":
-        paths = paths[::-1]
+        paths, shapes = paths[::-1], shapes[::-1]
     elif change == "pixels":
         os.truncate(tmp_path / "x" / "pixels.u8", 100)
     else:
@@ -68,8 +74,28 @@ def test_interrupted_cache_leaves_nothing_behind(sample, tmp_path):
     broken.write_bytes(b"not a picture")
     paths = [*(a.path for a in annotations), broken]
     with pytest.raises(OSError, match=r"broken\.jpg"):
-        build_cache(tmp_path / "cache", "x", paths, [(32, 40)] * 4)
+        build_cache(tmp_path / "cache", "x", paths, [*shapes_of(annotations, 32), (32, 40)])
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_when_it_is_old(sample, tmp_path):
+    for name, age in ((".building-old", 3 * 24 * 3600), (".building-new", 0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pixels.u8").write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    VOC2007DetectionTiny(sample, image_size=64, cache=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".building-new", "train-64"]
+
+
+@pytest.mark.parametrize(("size", "fits"), [((500, 375), True), ((500, 374), True), ((999, 375), False)])
+def test_image_of_another_form_than_its_annotation_is_refused(tmp_path, size, fits):
+    Image.new("RGB", size).save(tmp_path / "000001.jpg")
+    shape = resized_shape(500, 375, 224)
+    if fits:
+        assert decode(tmp_path / "000001.jpg", shape).shape == (3, *shape)
+        return
+    with pytest.raises(OSError, match=r"000001\.jpg .*999 x 375 pixels, and its annotation gives .* 299 x 224"):
+        decode(tmp_path / "000001.jpg", shape)
 
 
 def test_full_disk_is_said_before_decoding(sample, tmp_path, monkeypatch):

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from helpers import VOC2007DetectionTiny, collate, make_sample
 from helpers.annotations import VOC_CLASSES, AnnotationError, read_split
 from helpers.cache import resized_shape
 from helpers.dataset import clip_boxes, normalize
+from helpers.inference import ground_truth_of, in_file_pixels
 
 CAR, DOG, PERSON = (VOC_CLASSES.index(name) for name in ("car", "dog", "person"))
 
@@ -104,6 +105,43 @@ def test_summary_counts_what_the_crop_takes_away(landscape):
     expected = {"images": 1, "objects": 3, "difficult": 1, "lost_objects": 1, "lost_difficult": 0}
     assert {k: v for k, v in crop.summary().items() if k in expected} == expected
     assert {k: v for k, v in whole.summary().items() if k in expected} == {**expected, "lost_objects": 0}
+
+
+def test_summary_of_a_part_counts_that_part(sample):
+    whole = VOC2007DetectionTiny(sample, image_size=64)
+    first, rest = whole.summary(range(5)), whole.summary(range(5, 24))
+    assert (first["images"], rest["images"]) == (5, 19)
+    for name in ("objects", "difficult", "lost_objects", "lost_difficult"):
+        assert first[name] + rest[name] == whole.summary()[name]
+
+
+OUTSIDE, TURNED = ("dog", (201, 10, 230, 30), 0), ("dog", (60, 10, 40, 30), 0)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_box_without_area_in_its_image_is_not_left_out_in_silence(tmp_path, split):
+    images = {"000001": ((200, 100), [WHOLE]), "000002": ((200, 100), [WHOLE, OUTSIDE, TURNED])}
+    write_voc(tmp_path, images, split)
+    with pytest.warns(UserWarning, match=f"2 boxes of the '{split}' images have no area .* first in 000002"):
+        dataset = VOC2007DetectionTiny(tmp_path, split)
+    assert len(dataset.ground_truth(1)[0]) == 1
+
+
+def test_image_without_pixels_is_refused_by_name(tmp_path):
+    write_voc(tmp_path, {"000001": ((200, 100), [WHOLE])}, "train")
+    xml = tmp_path / "VOCdevkit/VOC2007/Annotations/000001.xml"
+    xml.write_text(xml.read_text().replace("<width>200", "<width>0"))
+    with pytest.raises(AnnotationError, match=r"000001\.xml .* 0 x 100 pixels"):
+        VOC2007DetectionTiny(tmp_path)
+
+
+def test_boxes_in_file_pixels_do_not_depend_on_the_image_size(landscape):
+    for size in (32, 50):
+        dataset = VOC2007DetectionTiny(landscape, "val", image_size=size)
+        truth = in_file_pixels(dataset, ground_truth_of(dataset))
+        np.testing.assert_allclose(truth[0][0][1], [0, 0, 20, 100], atol=1e-4)
+        assert in_file_pixels(Subset(dataset, [0]), {0: truth[0]})[0][0][1, 3] == pytest.approx(100 * 100 / size)
+    assert in_file_pixels([1], truth) == truth
 
 
 def test_whole_images_of_a_training_split_and_crops_of_a_validation_split_can_be_asked_for(landscape):

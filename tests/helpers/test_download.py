@@ -9,6 +9,7 @@ from local_mirror import NAME, TIMEOUT, Server, make_tar, make_zip
 
 from autograder.errors import KitError
 from helpers.annotations import read_split
+from helpers.dataset import VOC2007DetectionTiny
 from helpers.download import MANIFEST, DownloadError, download_voc2007
 from helpers.sample import make_sample
 from tools import data
@@ -45,6 +46,7 @@ def manifest(server) -> dict:
 @pytest.fixture(autouse=True)
 def no_mirror_of_the_class(monkeypatch):
     monkeypatch.delenv("FCOS_VOC_MIRROR", raising=False)
+    monkeypatch.delenv("FCOS_VOC_ARCHIVE", raising=False)
 
 
 def folder_content(root: Path) -> dict[str, bytes]:
@@ -88,7 +90,8 @@ def test_message_says_what_to_do_by_hand_when_every_mirror_fails(server, tmp_pat
         NAME,
         entry["md5"],
         str(tmp_path),
-        "archive=",
+        "FCOS_VOC_ARCHIVE",
+        "--archive",
         "FCOS_VOC_MIRROR",
         manifest["mirrors"][1],
     ):
@@ -126,6 +129,40 @@ def test_archive_in_another_folder_is_used(server, tmp_path, manifest, voc_files
     assert folder_content(root) == voc_files
     assert (drive / name).read_bytes() == content
     assert server.requests == []
+
+
+def test_archive_that_the_environment_names_serves_all_who_do_not_ask(server, tmp_path, manifest, archive, monkeypatch):
+    drive = tmp_path / "My Drive"
+    drive.mkdir()
+    (drive / NAME).write_bytes(archive)
+    monkeypatch.setenv("FCOS_VOC_ARCHIVE", str(drive))
+    monkeypatch.setattr("helpers.download.MANIFEST", tmp_path / "manifest.json")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert len(VOC2007DetectionTiny(tmp_path / "data", "train", download=True)) == 3
+    assert server.requests == []
+
+
+# name of an archive in a folder, whether it may hold the trainval images
+NAMES = [
+    ("pascal2007.zip", True),
+    ("voc2007_latest.zip", True),
+    ("VOCtest_06-Nov-2007.tar", False),
+    ("voc2007-test.zip", False),
+    ("VOC2012.zip", False),
+    ("photos.zip", False),
+    ("voc.txt", False),
+]
+
+
+@pytest.mark.parametrize(("name", "used"), NAMES)
+def test_archive_in_a_folder_is_known_by_its_name(server, tmp_path, manifest, voc_files, name, used, capsys):
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "drive" / name).write_bytes(make_zip(voc_files))
+    download_voc2007(tmp_path / "data", archive=tmp_path / "drive", timeout=TIMEOUT, manifest=manifest)
+    assert (server.requests == []) == used
+    if not used:
+        passed_over = "no .tar or .zip at all" if name == "voc.txt" else name
+        assert f"one with VOC in it, but {passed_over}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [NAME, "VOC2007.zip"])

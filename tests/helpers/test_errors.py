@@ -101,6 +101,20 @@ def test_nothing_found_costs_everything():
 def test_figures_name_kinds_and_classes():
     errors = find_errors({0: image((A, 1, 0.9), (B, 1, 0.8), (NOWHERE, 0, 0.7))}, TRUTH, 2)
     figure = error_bars(errors, cost_of_errors(errors, 2))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(MISTAKES[::-1])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["missed entirely", *MISTAKES[-2::-1]]
+    assert "scores above 0.3" in figure.axes[0].get_xlabel()
+    assert "all scores" in figure.axes[1].get_xlabel()  # the costs are of all
     figure = confusion_figure(errors, {0: "cat", 1: "dog"})
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["cat", "dog", "not found"]
+    assert "scores above 0.3" in figure.axes[0].get_xlabel()
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cat", "dog", "overlaps none by 0.5"]
+
+
+def test_thresholds_and_offset_reach_all_figures():
+    # Sides 2 x 2 and 1 x 2: IoU 2/4. With a pixel more, 3 x 3 and 2 x 3: IoU 6/9, which is enough.
+    truth = {0: image(([0.0, 0.0, 2.0, 2.0], 0, False))}
+    predictions = {0: image(([0.0, 0.0, 1.0, 2.0], 0, 0.9))}
+    without, with_offset = (find_errors(predictions, truth, 1, iou_threshold=0.6, pixel_offset=k) for k in (0, 1))
+    assert (without.counts()["localisation"], with_offset.counts()["correct"]) == (1, 1)
+    assert cost_of_errors(without, 1)["localisation"] == 1
+    assert cost_of_errors(with_offset, 1)["localisation"] == 0

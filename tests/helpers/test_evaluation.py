@@ -115,6 +115,15 @@ def test_original_evaluation_forgets_images_without_detection():
     assert evaluate_as_original({}, truth, 1) is None
 
 
+def test_original_evaluation_takes_a_difficult_object_for_none():
+    far = [70.0, 70.0, 90.0, 90.0]
+    truth = {1: (np.array([BOX, far]), np.array([0, 0]), np.array([False, True]))}
+    predictions = {1: detections((far, 0.9), (BOX, 0.8))}
+    assert evaluate_voc(predictions, truth, 1).mean_ap == 1
+    assert evaluate_as_original(predictions, truth, 1).mean_ap == 0.5
+    assert evaluate_as_original({1: detections((far, 0.9))}, {1: tuple(part[1:] for part in truth[1])}, 1) is None
+
+
 # what is wrong, predictions, words of the message
 BAD = [
     ("unknown_image", {7: detections()}, "predictions for 1 images .* 7"),

@@ -5,6 +5,7 @@ import torch
 from tiny_detector import TinyDetector, tiny_loader
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
 
+from helpers.dataset import collate
 from helpers.evaluation import evaluate_voc
 from helpers.inference import content_size, detect, ground_truth_of, inference_with_detector
 
@@ -73,6 +74,40 @@ def test_data_set_list_and_loader_give_the_same():
         for n in by_index:
             for a, b in zip(by_index[n], other[n]):
                 torch.testing.assert_close(a, b)
+
+
+def test_what_a_batch_adds_to_an_image_changes_nothing():
+    sizes = [(32, 96), (96, 32), (64, 64)]
+
+    class Images(UnequalImages):
+        def __len__(self):
+            return len(sizes)
+
+        def __getitem__(self, n):
+            image = torch.full((3, *sizes[n]), n / 4)
+            return f"{n}.jpg", image, torch.tensor([[0.0, 0.0, 8.0, 8.0, 0.0]])
+
+        def content_size(self, n):
+            return sizes[n][0] - 10, sizes[n][1]
+
+    one_by_one = detect(TinyDetector(), Images(), progress=False)
+    in_batches = detect(TinyDetector(), DataLoader(Images(), batch_size=3, collate_fn=collate), progress=False)
+    for n, (boxes, classes, scores) in one_by_one.items():
+        assert boxes.tolist()[0] == [0, 0, sizes[n][1], sizes[n][0] - 10]
+        for a, b in zip((boxes, classes, scores), in_batches[n]):
+            assert torch.equal(a, b)
+
+
+def test_box_in_the_padding_is_no_detection():
+    class LowBoxes(TinyDetector):
+        def inference(self, *args, **options):
+            _, classes, scores = super().inference(*args, **options)
+            return torch.tensor([[0.0, 25.0, 8.0, 30.0], [0.0, 20.0, 8.0, 30.0]]), classes, scores
+
+    boxes, classes, scores = detect(LowBoxes(), UnequalImages(), progress=False)[0]  # 22 rows are image, 10 padding
+    assert boxes.tolist() == [[0, 20, 8, 22]]
+    assert classes.tolist() == [1]
+    assert scores.tolist() == [0.25]
 
 
 def test_image_without_detection_is_there_and_counts():

@@ -515,6 +515,19 @@ def test_growing_loss_blames_the_learning_rate():
         train(Growing())
 
 
+def test_resumed_run_remembers_how_the_loss_grew(tmp_path):
+    class Growing(TinyDetector):
+        def forward(self, *args, **kwargs):
+            growth = math.inf if self._normalizer == 0 else 10.0 ** int(self.features[1].num_batches_tracked)
+            return {name: loss * growth for name, loss in super().forward(*args, **kwargs).items()}
+
+    train(Growing(), max_iters=3, checkpoint=tmp_path / "c.pt")
+    broken = Breaking(math.nan)
+    broken.calls = 9
+    with pytest.warns(UserWarning, match="max_iters"), pytest.raises(NonFiniteLoss, match=r"iteration 4: .* too high"):
+        train(broken, max_iters=5, checkpoint=tmp_path / "c.pt", resume=True)
+
+
 def test_broken_pixels_are_blamed():
     paths, images, gt_boxes = next(iter(tiny_loader()))
     images[0, 0, 0, 0] = float("nan")
@@ -529,6 +542,12 @@ def test_gpu_out_of_memory_says_which_batch_size_to_try():
 
     with pytest.raises(OutOfMemory, match=r"4 images of 32 x 32 .* batch_size=2 \(and learning_rate=0.0025\)"):
         train(Greedy())
+    with pytest.raises(
+        OutOfMemory, match=r"with 1 image of 32 x 32 .* try smaller images, or fewer channels, or mixed"
+    ):
+        train(Greedy(), tiny_loader(batch_size=1))
+    with pytest.raises(OutOfMemory, match=r"fewer channels$"):
+        train(Greedy(), tiny_loader(batch_size=1), mixed_precision=True)
 
 
 # what is asked for, words of the answer
@@ -543,6 +562,9 @@ BAD_OPTIONS = [
     ({"backbone_lr_factor": -0.1}, "backbone_lr_factor must not be negative"),
     ({"backbone_lr_factor": math.nan}, "backbone_lr_factor must not be negative"),
     ({"backbone_lr_factor": 0.1}, r"backbone_lr_factor=0\.1 needs weights in detector\.backbone\.backbone"),
+    ({"learning_rate": math.nan}, "learning_rate must be a number that is not negative, not nan"),
+    ({"learning_rate": math.inf}, "learning_rate must be a number"),
+    ({"weight_decay": -0.1}, "weight_decay must be a number that is not negative"),
     ({"clip_grad_norm": 0.0}, "clip_grad_norm must be above 0"),  # would train nothing
     ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),
     ({"ema_decay": 1.5}, "ema_decay must be at least 0 and below 1"),
@@ -597,10 +619,69 @@ def test_channels_last_trains_the_same():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_tensorboard_log_is_written(tmp_path):
-    pytest.importorskip("tensorboard")
-    train(tensorboard=tmp_path / "log")
-    assert list((tmp_path / "log").glob("events.out.tfevents*"))
+def test_channels_last_is_the_layout_of_weights_and_images():
+    seen = []
+
+    class Looking(TinyDetector):
+        def forward(self, images, *args, **kwargs):
+            layout = {"memory_format": torch.channels_last}
+            seen.append((images.is_contiguous(**layout), self.features[0].weight.is_contiguous(**layout)))
+            return super().forward(images, *args, **kwargs)
+
+    for channels_last in (True, False):
+        train(Looking(), max_iters=1, channels_last=channels_last)
+    assert seen == [(True, True), (False, False)]
+
+
+def test_mixed_precision_computes_in_half_precision_and_keeps_weights_whole():
+    seen = []
+
+    class Looking(TinyDetector):
+        def forward(self, images, *args, **kwargs):
+            seen.append(self.features[0](images).dtype)
+            return super().forward(images, *args, **kwargs)
+
+    for mixed_precision in (True, False):
+        detector, _ = train(Looking(), max_iters=1, mixed_precision=mixed_precision)
+    assert seen == [torch.bfloat16, torch.float32]
+    assert detector.head.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("norm", [None, 0.01])
+def test_gradient_is_clipped_to_its_norm(norm):
+    torch.manual_seed(0)
+    ours, plain = TinyDetector(dropout=0), TinyDetector(dropout=0)
+    plain.load_state_dict(ours.state_dict())
+    batch = next(iter(tiny_loader(augment=False)))
+    train_detector(ours, [batch], 0.1, 0.0, max_iters=1, clip_grad_norm=norm, progress=False)
+    sum(plain.train()(batch[1], batch[2]).values()).backward()
+    whole = torch.cat([weight.grad.flatten() for weight in plain.parameters()]).norm()
+    assert whole > 0.1
+    share = 1 if norm is None else norm / whole
+    for before, after in zip(plain.parameters(), ours.parameters()):
+        torch.testing.assert_close(after, before - 0.1 * share * before.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_tensorboard_log_holds_every_row_once_after_a_kill(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    class Off(Exception):
+        pass
+
+    def power_off(history):
+        if history.column("iteration")[-1] == 8:  # two iterations after the checkpoint
+            raise Off
+
+    options = {"tensorboard": tmp_path / "log", "checkpoint": tmp_path / "c.pt", "checkpoint_period": 3}
+    with pytest.raises(Off):
+        train(on_row=power_off, **options)
+    _, history = train(resume=True, **options)
+    log = accumulator.EventAccumulator(str(tmp_path / "log"))
+    log.Reload()
+    for name in ("loss_box", "learning_rate"):
+        points = log.Scalars(name)
+        assert [point.step for point in points] == history.column("iteration") == [4, 8, 12]
+        assert [point.value for point in points] == pytest.approx(history.column(name), rel=1e-6)
 
 
 def test_bar_shows_losses_and_memory(capsys, monkeypatch):
@@ -639,8 +720,23 @@ def test_broken_checkpoint_is_named(tmp_path):
     save_atomic({"iteration": 1}, tmp_path / "c.pt")
     whole = (tmp_path / "c.pt").read_bytes()
     (tmp_path / "c.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"c\.pt is not a checkpoint .* delete it to start anew"):
+        load(tmp_path / "c.pt")
+    (tmp_path / "c.pt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"c\.pt is not a checkpoint"):
         load(tmp_path / "c.pt")
+    torch.save(TinyDetector().state_dict(), tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="no checkpoint of a training run, it lacks iteration, model, optimizer, sett"):
+        train(checkpoint=tmp_path / "c.pt", resume=True)
+
+
+def test_part_of_a_checkpoint_that_a_killed_process_left_is_removed_when_it_is_old(tmp_path):
+    old, new = (tmp_path / f".c.pt.{pid}.part" for pid in (1, 2))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 3 * 24 * 3600,) * 2)
+    save_atomic({}, tmp_path / "c.pt")
+    assert {path.name for path in tmp_path.iterdir()} == {"c.pt", new.name}
 
 
 def test_failed_save_keeps_the_file_before(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 
 import numpy as np
@@ -223,6 +224,126 @@ def test_evaluate_reads_the_run_and_takes_overrides(small_run, tmp_path, capsys)
     assert "as the original computed it" in capsys.readouterr().out
 
 
+def test_another_evaluation_leaves_the_runs_own_figures(small_run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(small_run[0], folder)
+    before = content(folder)
+    others = [["evaluate.split=train", "evaluate.images=2"], ["--weights", str(folder / runs.WEIGHTS)]]
+    for other in others:
+        assert cli.main(["evaluate", str(folder), *other, "--device", "cpu"]) == 0
+    after = content(folder)
+    assert {name: after[name] for name in before} == before
+    places = ["evaluate.split=train,evaluate.images=2", "weights=weights"]
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == places
+    assert json.loads(after[f"{places[0]}/{runs.METRICS}"])["images"] == 2
+    assert "train: 2 images" in capsys.readouterr().out
+    (folder / runs.METRICS).unlink()
+    data = next(word for word in small_run[1] if word.startswith("data.root="))
+    assert cli.main(["evaluate", str(folder), data, "evaluate.batch_size=3"]) == 0  # which change no figure
+    assert (folder / runs.METRICS).is_file()
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    """(folder with the sample, function that rewrites all annotations with a replacement)."""
+    root = make_sample(tmp_path / "data", train=4, val=3)
+
+    def rewrite(old, new):
+        for path in (root / "VOCdevkit/VOC2007/Annotations").iterdir():
+            path.write_text(path.read_text().replace(old, new))
+
+    return root, rewrite
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_images_without_an_object_are_said_before_anything_is_done(command, small_run, own_data, tmp_path, capsys):
+    root, rewrite = own_data
+    rewrite("<difficult>0", "<difficult>1")
+    arguments = (
+        [*small_run[1], "--out", str(tmp_path / "run")] if command == "train" else ["evaluate", str(small_run[0])]
+    )
+    assert cli.main([*arguments, f"data.root={root}"]) == 2
+    error = capsys.readouterr().err
+    assert "the 'val' images show no object, or only difficult ones" in error
+    assert "training:" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_image_is_one_line_and_the_training_is_kept(small_run, own_data, tmp_path, capsys):
+    root, _ = own_data
+    pictures = root / "VOCdevkit/VOC2007/JPEGImages"
+    lists = root / "VOCdevkit/VOC2007/ImageSets/Main"
+    train, val = ((lists / f"{split}.txt").read_text().split()[1] for split in ("train", "val"))
+    (pictures / f"{val}.jpg").write_bytes(b"no picture")
+    arguments = [*small_run[1], f"data.root={root}", "--out", str(tmp_path / "run")]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.strip().splitlines()[-1].startswith(f"kit train: the image {pictures / val}.jpg cannot be read")
+    assert f"the training is done and saved; `kit evaluate {tmp_path / 'run'}` measures it" in error
+    assert (tmp_path / "run" / runs.WEIGHTS).is_file()
+    (pictures / f"{train}.jpg").write_bytes(b"no picture")
+    for workers in (0, 1):
+        assert cli.main([*arguments, "--overwrite", f"train.num_workers={workers}"]) == 2
+        error = capsys.readouterr().err
+        assert f"the image {pictures / train}.jpg cannot be read" in error.strip().splitlines()[-1]
+        assert "Traceback" not in error
+
+
+def test_run_is_not_gone_on_with_on_other_images(small_run, own_data, tmp_path, capsys):
+    root, rewrite = own_data
+    folder = tmp_path / "run"
+    shutil.copytree(small_run[0], folder)
+    arguments = [*small_run[1], "--out", str(folder), "--resume", "--no-evaluation"]
+    assert cli.main([*arguments, f"data.root={root}"]) == 0  # the same sample, in another folder
+    rewrite("<xmax>", "<xmax>1")
+    before = content(folder)
+    assert cli.main([*arguments, f"data.root={root}"]) == 2
+    assert "was trained on other images or annotations (4 images, now 4)" in capsys.readouterr().err
+    assert content(folder) == before
+
+
+def test_stopped_training_says_how_to_go_on(small_run, tmp_path, monkeypatch, capsys):
+    from helpers import training_run
+
+    step = training_run.TrainingRun.step
+
+    def step_that_stops(run):
+        if run.iteration == 3:
+            raise KeyboardInterrupt
+        step(run)
+
+    monkeypatch.setattr(training_run.TrainingRun, "step", step_that_stops)
+    assert cli.main([*small_run[1], "--out", str(tmp_path / "run"), "--no-evaluation"]) == 130
+    again = f"kit train {tmp_path / 'run' / runs.CONFIGURATION} --out {tmp_path / 'run'} --resume"
+    assert f"2 iterations are saved in {tmp_path / 'run' / runs.CHECKPOINT}; go on with `{again}`" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.undo()
+    assert cli.main([*again.split()[1:], "--device", "cpu"]) == 0
+
+
+def test_run_says_what_it_is_trained_on_and_what_crops_leave_out(small_run, tmp_path, capsys):
+    arguments = [*small_run[1], "--out", str(tmp_path / "run"), "--no-evaluation"]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"train: 4 images, \d+ objects and \d+ difficult ones\n", out)
+    assert re.search(r"random crops left out \d+ of \d+ \(\d+\.\d %\) of the objects", out)
+    assert cli.main([*arguments, "--overwrite", "data.scale_jitter=null"]) == 0
+    assert "random crops" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("crops_at_random", [False, True])
+def test_objects_outside_of_the_centre_crop_are_said(crops_at_random):
+    class Images:
+        def summary(self, indices):
+            assert indices is None
+            return {"images": 9, "objects": 20, "difficult": 4, "lost_objects": 3, "lost_difficult": 1}
+
+    Images.crops_at_random = crops_at_random
+    outside = "" if crops_at_random else "; 3 and 1 of them are outside of the centre crop"
+    assert runs.describe(Images(), "train") == f"train: 9 images, 20 objects and 4 difficult ones{outside}"
+
+
 def test_overrides_may_follow_options(small_run, tmp_path, capsys):
     folder, _ = small_run
     arguments = ["evaluate", str(folder), "evaluate.split=train", "--out", str(tmp_path), "evaluate.images=2"]
@@ -234,6 +355,10 @@ def test_overrides_may_follow_options(small_run, tmp_path, capsys):
     assert "unrecognized arguments: evaluate.images=2 --wieghts a.pt" in capsys.readouterr().err
 
 
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 # what is wrong, arguments after the run's folder, words of the message
 BAD_EVALUATIONS = [
     ("unknown_key", ["evaluate.score=0.1"], "did you mean evaluate.score_thresh"),
@@ -243,6 +368,7 @@ BAD_EVALUATIONS = [
     ("no_split", ["evaluate.split=test"], "no list of the 'test' images"),
     ("no_mode", ["evaluate.mode=areaa"], "evaluate.mode must be one of area, 11-point, 101-point, not 'areaa'"),
     ("no_overlap", ["evaluate.iou_threshold=50"], "evaluate.iou_threshold must be above 0 and at most 1, not 50.0"),
+    ("no_offset", ["evaluate.pixel_offset=.nan"], "evaluate.pixel_offset must be 0 or 1, not nan"),
     ("no_batch", ["evaluate.batch_size=0"], "evaluate.batch_size must be at least 1, not 0"),
     ("no_folder", ["model.folder=nowhere"], "model.folder: there is no"),
     ("no_image", ["evaluate.images=0"], "at least 1"),
@@ -277,10 +403,6 @@ def test_bad_training_is_one_line_before_it_begins(overrides, message, small_run
     assert cli.main([*arguments, *overrides, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / runs.CONFIGURATION).exists()  # else the next start would be told to go on with it
-
-
-def content(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # how the start is wrong, words of the message

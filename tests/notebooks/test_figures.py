@@ -74,6 +74,18 @@ CASES = {
 }
 
 
+# Two objects beside each other, and one box over both.
+TWO_AS_ONE = (
+    torch.tensor([[0.0, 0, 10, 10], [1, 0, 10, 10]]), torch.tensor([0, 0]), torch.tensor([False, False])
+)  # fmt: skip
+
+
+def test_one_detection_finds_one_object():
+    misses = find_misses(prediction([((0, 0, 10, 10), 0, 0.9)]), TWO_AS_ONE)
+    assert misses.missed.tolist() == [1]
+    assert misses.wrong.tolist() == []
+
+
 def prediction(rows) -> tuple:
     boxes = torch.tensor([row[0] for row in rows], dtype=torch.float32).reshape(-1, 4)
     return boxes, torch.tensor([row[1] for row in rows]).long(), torch.tensor([row[2] for row in rows])
@@ -97,6 +109,15 @@ def test_gallery_shows_the_worst_image_first_and_leaves_out_those_without_a_mist
     assert labels(figure.axes[0]) == ["cat", "dog"]
 
 
+def test_gallery_prefers_a_sure_mistake_to_a_crowd_and_labels_only_a_few():
+    crowd = (torch.rand(30, 4).sort().values * 50, torch.zeros(30).long(), torch.zeros(30).bool())
+    crowd[0][0] = torch.tensor([0.0, 0.0, 60.0, 60.0])
+    rows = {0: [((0, 0, 60, 60), 0, 0.5)], 1: [((70, 70, 90, 90), 1, 0.9)]}
+    figure = miss_gallery([IMAGE] * 2, {n: prediction(row) for n, row in rows.items()}, {0: crowd, 1: TRUTH}, NAMES)
+    assert titles(figure) == ["2 missed, 1 wrong", "29 missed, 0 wrong"]
+    assert len([text for text in labels(figure.axes[1]) if text]) == 4
+
+
 def test_gallery_of_a_perfect_detector_says_so():
     figure = miss_gallery([IMAGE], {0: prediction(CASES["everything"][0])}, {0: TRUTH}, NAMES)
     assert "Nothing missed" in figure.axes[0].texts[0].get_text()
@@ -105,7 +126,7 @@ def test_gallery_of_a_perfect_detector_says_so():
 def test_gallery_takes_items_of_a_data_set_and_arrays():
     item = ("path.jpg", IMAGE, BOX[None])
     truth = tuple(np.asarray(part) for part in TRUTH)
-    assert titles(miss_gallery([item], {0: prediction([])}, {0: truth}, NAMES)) == ["2 missed, 0 wrong"]
+    assert titles(miss_gallery([item], {0: prediction([])}, {0: truth}, NAMES)) == ["path: 2 missed, 0 wrong"]
 
 
 def test_curve_of_one_object_found_at_once_fills_its_panel():
