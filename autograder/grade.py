@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autograder.errors import KitError
-from autograder.filenames import shown
+from autograder.filenames import shown, visible
 from autograder.flags import find_flags, weights_problem
 from autograder.intake import open_submission
 from autograder.isolation import choose_level, exposed_at
@@ -17,6 +17,7 @@ from autograder.sandbox import Worker
 from autograder.tasks import Part, Task, TaskTable, load_tasks
 
 GRADED = Path(__file__).resolve().parent / "graded"
+MAX_REASON = 400  # characters of a note
 NOT_STARTED = "not started"  # the isolation of a submission that could not be taken in
 NOT_RUN = "the test of this part did not run"
 
@@ -202,7 +203,8 @@ def _measured(session) -> dict:
     except Mismatch as mismatch:
         graded = [task for task in session.table.graded if session.tasks is None or task.id in session.tasks]
         if not any(task.measures for task in graded):
-            session.notes.append(f"mAP could not be measured: {shown(mismatch.problem or str(mismatch))}")
+            reason = visible(mismatch.problem or str(mismatch))[:MAX_REASON]
+            session.notes.append(f"mAP could not be measured: {reason}")
         return _with_measures(session.held_out)
     return _with_measures(session.held_out, {"mAP": found.mean_ap}, found.pictures)
 

@@ -70,7 +70,8 @@ class HeldOutImages:
         """Return boxes (N, 4) of the resized image in pixels of the file, clipped to it."""
         (height, width), one = self.size(n), self._annotations[n]
         scale = np.array([one.width / width, one.height / height] * 2)
-        return (boxes * scale).clip(0, [one.width, one.height] * 2)
+        with np.errstate(over="ignore"):  # a detector may have answered with the largest number there is
+            return (boxes * scale).clip(0, [one.width, one.height] * 2)
 
     @property
     def truth(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:

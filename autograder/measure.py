@@ -66,7 +66,9 @@ def measure(submission: GradedSubmission, images: HeldOutImages, problem: str = 
             raise Mismatch("there is not one answer for each image")
         for n, answer in zip(numbers, answers, strict=True):
             boxes, classes, scores = _checked(answer)
-            found[n] = (images.in_file(n, boxes), classes, scores)
+            boxes = images.in_file(n, boxes)
+            inside = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)  # the others lie in the padding, as in `helpers.detect`
+            found[n] = (boxes[inside], classes[inside], scores[inside])
     mean_ap = evaluate_voc(found, images.truth, len(VOC_CLASSES)).mean_ap
     return Measurement(round(mean_ap, 4), len(images), {images.id(n): _shown(*found[n]) for n in images.shown})
 

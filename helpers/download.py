@@ -121,7 +121,7 @@ def _archives_there(archive: str | Path | None, file: RemoteFile) -> list[Path]:
     archives = [p for p in sorted(archive.iterdir()) if p.name.lower().endswith(ARCHIVE_ENDINGS)]
     found = [p for p in archives if _may_be(p.name.lower(), file.name.lower())]
     if not found:
-        others = ", ".join(p.name for p in archives[:10]) or "no .tar or .zip at all"
+        others = ", ".join(p.name for p in archives) or "there is none"
         print(f"no archive in {archive} has the name of {file.name} or one with VOC in it, but {others}")
     return sorted(found, key=lambda p: p.name != file.name)  # the original first
 

@@ -38,6 +38,7 @@ class Workspace:
 def set_up(ask: Callable[[str], str] | None = None) -> Workspace:
     """Prepare a notebook: path, autoreload, greetings of the three files, GPU check.
 
+    In Colab an archive of VOC2007 in the assignment's folder is taken in place of a download.
     `FCOS_ASSIGNMENT` names the folder with the two files when the search should not decide, `FCOS_DATA` another folder
     for images, `FCOS_DRIVE` where Google Drive is mounted (`/content/drive`).
 
@@ -58,6 +59,8 @@ def set_up(ask: Callable[[str], str] | None = None) -> Workspace:
     # The checks, which run in another process, and a second run of this cell find the same folder.
     os.environ["FCOS_ASSIGNMENT"] = str(assignment)
     _put_first_on_path(assignment)
+    if in_colab:
+        _remember_archive(assignment)
     _prepare_shell()
     workspace = Workspace(
         assignment=assignment,
@@ -228,6 +231,13 @@ def _install_missing() -> None:
             print(
                 f"Installing {', '.join(missing)} failed; go on, only the download needs it:\n{result.stderr.strip()}"
             )
+
+
+def _remember_archive(assignment: Path) -> None:
+    """Let downloads take an archive of VOC2007 that lies beside the notebook: a new runtime has no images."""
+    names = [path.name.lower() for path in assignment.iterdir()]
+    if any(("voc" in name or "pascal" in name) and name.endswith((".tar", ".zip", ".tgz", ".gz")) for name in names):
+        os.environ.setdefault("FCOS_VOC_ARCHIVE", str(assignment))
 
 
 def _data_folder(in_colab: bool) -> Path:

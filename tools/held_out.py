@@ -1,6 +1,7 @@
 """The options that measure trained detectors, the same for `kit grade`, `kit grade-class` and `kit gradescope`."""
 
 import os
+import sys
 from pathlib import Path
 
 from autograder.errors import KitError
@@ -34,4 +35,10 @@ def held_out_images(args, images: int = HeldOut.images) -> HeldOut | None:
     root = args.held_out or os.environ.get("FCOS_VOC_ROOT") or ROOT / "data" / "voc2007"
     held_out = HeldOut(str(Path(root).resolve()), args.split or HeldOut.split, args.images or images)
     load_held_out(held_out)
+    if args.held_out is None:
+        print(
+            f"mAP is measured on {held_out.split!r} of VOC2007, whose answers are public; --held-out names images of "
+            "your own",
+            file=sys.stderr,
+        )
     return held_out

@@ -1,6 +1,7 @@
 """The mAP of a trained detector: measured in the worker, scored outside, worth points when the table says so."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -242,6 +243,11 @@ def test_what_cannot_be_measured_is_a_note_where_no_task_asks_for_it(submission,
     assert results["total"] == 6
     assert results["measures"] == results["pictures"] == {}
     assert "mAP could not be measured: fcos_detector.pt is missing" in " ".join(results["notes"])
+
+
+def test_note_about_weights_that_do_not_fit_says_why(submission, held_out, worker):
+    results = grade(submission(state={"weight": torch.zeros(1)}), tasks={"1.2"}, worker=worker, held_out=held_out)
+    assert re.search(r"does not fit the parameters of FCOS\(.*\): some are missing$", " ".join(results["notes"]))
 
 
 def test_switched_on_task_without_images_is_refused_and_students_need_none(submission, worker):

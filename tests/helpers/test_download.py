@@ -161,7 +161,7 @@ def test_archive_in_a_folder_is_known_by_its_name(server, tmp_path, manifest, vo
     download_voc2007(tmp_path / "data", archive=tmp_path / "drive", timeout=TIMEOUT, manifest=manifest)
     assert (server.requests == []) == used
     if not used:
-        passed_over = "no .tar or .zip at all" if name == "voc.txt" else name
+        passed_over = "there is none" if name == "voc.txt" else name
         assert f"one with VOC in it, but {passed_over}" in capsys.readouterr().out
 
 

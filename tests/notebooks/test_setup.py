@@ -33,6 +33,8 @@ for _ in range(int(sys.argv[2])):
     paths.append(list(sys.path))
 workspace = namespace["workspace"]
 result = {name: str(getattr(workspace, name)) for name in ("assignment", "output", "data", "notebook", "in_colab")}
+import os
+result["archive"] = os.environ.get("FCOS_VOC_ARCHIVE", "")
 import helpers
 result["helpers"] = helpers.__file__
 result["common"] = getattr(sys.modules.get("common"), "__file__", "")
@@ -112,6 +114,16 @@ def test_colab_finds_the_folder_and_a_second_run_changes_nothing(setup_cell, tmp
         assert text in done.stdout
     assert "common.py edited just now" in done.stdout
     assert "which" not in done.stdout.lower()  # nothing to ask
+
+
+@pytest.mark.parametrize(("name", "taken"), [("VOC2007.zip", True), ("voc.txt", False), ("ada01_fcos.zip", False)])
+def test_colab_takes_the_images_from_an_archive_beside_the_notebook(setup_cell, tmp_path, name, taken):
+    my_drive, environment = make_colab(tmp_path)
+    kit = make_kit(my_drive / "fcos")
+    (kit / name).touch()
+    result, done = run(setup_cell, tmp_path / "runtime", environment)
+    assert result is not None, done.stderr
+    assert result["archive"] == (str(kit.resolve()) if taken else "")
 
 
 def test_colab_asks_which_of_several_folders_and_imports_from_that_one(setup_cell, tmp_path):
