@@ -161,6 +161,8 @@ def make_loader(dataset):
 
 path, image, gt_boxes = whole_train_set[0]
 print(f"{len(whole_train_set)} images to train on ({len(train_set)} in this run), {len(val_set)} to validate")
+counts = whole_train_set.summary()
+print(f"{counts['objects']} objects in the first, of which the centre crop leaves out {counts['lost_objects']}")
 print(f"{Path(path).name}: image {tuple(image.shape)}, gt_boxes {tuple(gt_boxes.shape)}")
 print(gt_boxes[gt_boxes[:, 4] >= 0])
 
