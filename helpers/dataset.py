@@ -132,7 +132,10 @@ class VOC2007DetectionTiny(Dataset):
         return (self.image_size, self.image_size) if self.crop else self._shapes[index]
 
     def file_scale(self, index: int) -> torch.Tensor:
-        """Factors (4,) from pixels of the image tensor to those of the image file, for boxes of `ground_truth`."""
+        """Factors (4,) from pixels of the image tensor to those of the image file, for boxes of `ground_truth`.
+
+        Where images are cropped, sizes become those in the file, and places count from the corner of the crop.
+        """
         a, (height, width) = self.annotations[index], self._shapes[index]
         return torch.tensor([a.width / width, a.height / height] * 2, dtype=torch.float64)
 

@@ -57,10 +57,9 @@ def download_voc2007(
     if is_complete(root, wanted["lists"]):
         return root
     root.mkdir(parents=True, exist_ok=True)
-    archive = archive or os.environ.get(ARCHIVE_VARIABLE) or None
 
     given = archive is not None and Path(archive).is_file()
-    for candidate in _archives_there(archive, file):
+    for candidate in [Path(archive)] if given else _archives_there(archive, file):
         try:
             # Under its own name it must be the original; any other is judged by what is in it.
             if candidate.name == file.name and not is_intact(candidate, file):
@@ -109,20 +108,20 @@ def is_complete(root: str | Path, lists: Mapping[str, int]) -> bool:
     return True
 
 
-def _archives_there(archive: str | Path | None, file: RemoteFile) -> list[Path]:
-    """The archive that the caller has named, or those in a folder whose names say that they may be the right one."""
-    if archive is None:
+def _archives_there(place: str | Path | None, file: RemoteFile) -> list[Path]:
+    """Archives whose names say that they may be the right one, in the folder that the caller or the variable names."""
+    place = place or os.environ.get(ARCHIVE_VARIABLE)
+    if not place:
         return []
-    archive = Path(archive)
-    if archive.is_file():
-        return [archive]
-    if not archive.is_dir():
+    archive = Path(place)
+    if not archive.exists():
         raise DownloadError(f"there is no archive and no folder {archive}")
-    archives = [p for p in sorted(archive.iterdir()) if p.name.lower().endswith(ARCHIVE_ENDINGS)]
+    there = [archive] if archive.is_file() else sorted(archive.iterdir())
+    archives = [p for p in there if p.name.lower().endswith(ARCHIVE_ENDINGS)]
     found = [p for p in archives if _may_be(p.name.lower(), file.name.lower())]
     if not found:
         others = ", ".join(p.name for p in archives) or "there is none"
-        print(f"no archive in {archive} has the name of {file.name} or one with VOC in it, but {others}")
+        print(f"no archive at {archive} has the name of {file.name} or one with VOC in it, but {others}")
     return sorted(found, key=lambda p: p.name != file.name)  # the original first
 
 

@@ -104,9 +104,7 @@ def _fetch_from(url: str, file: RemoteFile, part: Path, timeout: float) -> None:
         try:
             _transfer(url, file, part, start, timeout)
         except _NoRange:
-            resumes = False
-            part.unlink()
-            start = 0
+            resumes, start = False, 0  # what is there stays until there is more
             continue
         except (OSError, http.client.HTTPException) as error:
             failure = error
@@ -167,13 +165,15 @@ class _Transfer(urllib.request.BaseHandler):
     def http_response(self, request: urllib.request.Request, response):
         if isinstance(response, _Watched):  # of a redirect, and looked at before
             return response
-        if self.start and response.status != http.client.PARTIAL_CONTENT:
+        is_part = response.status == http.client.PARTIAL_CONTENT
+        length = response.headers["Content-Length"]
+        whole = None if length is None else int(length) + (self.start if is_part else 0)
+        if whole not in (None, self.file.size):
+            response.close()
+            raise _Refused(f"it has {whole} bytes, expected {self.file.size}")
+        if self.start and not is_part:
             response.close()
             raise _NoRange
-        length = response.headers["Content-Length"]
-        if length is not None and self.start + int(length) != self.file.size:
-            response.close()
-            raise _Refused(f"it has {self.start + int(length)} bytes, expected {self.file.size}")
         return _Watched(response, self.file, self.start, self.timeout)
 
     https_request, https_response = http_request, http_response

@@ -152,7 +152,7 @@ def content_size(dataset, n: int) -> tuple[int, int] | None:
 
 
 def in_file_pixels(dataset, boxes: Mapping[int, tuple]) -> dict[int, tuple]:
-    """Predictions or ground truth in pixels of the image files, whose sizes do not depend on `image_size`.
+    """Predictions or ground truth in pixels of the image files, so that sizes do not depend on `image_size`.
 
     Args:
         dataset: one with `file_scale(index)` -> (4,), a `Subset` of one, or any other.

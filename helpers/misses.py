@@ -65,7 +65,7 @@ def miss_gallery(
 
     Args:
         images: data set whose item n is (path, image, boxes), or a sequence of images.
-        predictions: n -> boxes (N, 4) in pixels, classes (N,), scores (N,).
+        predictions: n -> boxes (N, 4) in pixels, classes (N,), scores (N,); an image that is missing has none.
         ground_truth: n -> boxes (G, 4), classes (G,), difficult (G,) bool.
         idx_to_class: class index -> name.
         score_threshold: detections below it are not shown.
@@ -76,6 +76,7 @@ def miss_gallery(
     Returns:
         A matplotlib figure; one that says so when there is no mistake.
     """
+    predictions = {n: predictions.get(n, ([], [], [])) for n in ground_truth}
     misses = {n: find_misses(predictions[n], ground_truth[n], score_threshold, iou_threshold) for n in predictions}
 
     def badness(n):

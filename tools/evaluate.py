@@ -1,6 +1,7 @@
 """`kit evaluate`: every figure and picture of a trained detector, from the folder of its run."""
 
 import argparse
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -30,14 +31,31 @@ def run(args: argparse.Namespace) -> int:
         raise KitError(f"{args.folder} is no run's folder: there is no {runs.CONFIGURATION} in it")
     file = args.folder / runs.CONFIGURATION
     configuration = load_configuration(file, args.overrides)
-    changed = [line.split()[0] for line in runs.changed_settings(load_configuration(file), configuration)]
-    words = [one for one in args.overrides if one.split("=")[0] in changed]
-    if args.weights:
-        words.append(f"weights={args.weights.stem}")
-    # Beside the run's own figures, which are of its configuration and its weights.
-    own_place = args.folder / re.sub(r"[^\w.=,+-]", "_", ",".join(words)) if words else None
-    evaluate_run(args.folder, configuration, runs.choose_device(args.device), args.weights, args.out or own_place)
+    own = load_configuration(file)
+    changed = {
+        f"{section}.{key}": value
+        for section in ("data", "model", "evaluate")
+        for key, value in configuration[section].items()
+        if value != own[section][key] and f"{section}.{key}" not in ("data.cache", "evaluate.batch_size")
+    }
+    out = args.out or _place(args.folder, changed, args.weights)
+    evaluate_run(args.folder, configuration, runs.choose_device(args.device), args.weights, out)
     return 0
+
+
+def _place(folder: Path, changed: dict[str, object], weights: Path | None) -> Path:
+    """Where results go: the run's folder holds those of its own settings and weights alone."""
+    from tools import runs
+
+    if not changed and weights is None:
+        return folder
+    words = [f"{key.partition('.')[2]}={value}" for key, value in changed.items()]
+    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode())
+    if weights is not None:
+        words.append(weights.stem)
+        digest.update(weights.read_bytes() if weights.is_file() else b"")  # the lack of it is said later
+    name = re.sub(r"[^\w.=,+-]", "_", ",".join(words))[:80]
+    return folder / runs.EVALUATIONS / f"{name}-{digest.hexdigest()[:8]}"
 
 
 def open_images(configuration: dict):

@@ -37,8 +37,8 @@ def held_out_images(args, images: int = HeldOut.images) -> HeldOut | None:
     load_held_out(held_out)
     if args.held_out is None:
         print(
-            f"mAP is measured on {held_out.split!r} of VOC2007, whose answers are public; --held-out names images of "
-            "your own",
+            f"mAP is measured on {held_out.split!r} of {held_out.root}; VOC2007's answers are public: name "
+            "images of your own with --held-out",
             file=sys.stderr,
         )
     return held_out

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
@@ -19,15 +20,12 @@ from tools.configuration import differences
 CONFIGURATION, CHECKPOINT, WEIGHTS = "config.yaml", "checkpoint.pt", "weights.pt"
 HISTORY, LOSSES, METRICS = "history.jsonl", "losses.png", "metrics.json"
 IMAGES = "images.json"  # which images the run is trained on
-TENSORBOARD = "tensorboard"  # a folder
+TENSORBOARD, EVALUATIONS = "tensorboard", "evaluations"  # folders
 PICTURES = ("ap.png", "precision_recall.png", "errors.png", "confusion.png", "misses.png")
 FILES_OF_A_RUN = (CONFIGURATION, IMAGES, CHECKPOINT, WEIGHTS, HISTORY, LOSSES, METRICS, *PICTURES)
 GPU_WORKERS = 4  # loader processes beside one GPU
 # What a resumed run may have otherwise than its first part: it decides where and when, not what comes out.
-FREE_TO_CHANGE = {
-    "data.root", "data.cache", "train.num_workers", "train.log_period", "train.checkpoint_period",
-    "evaluate.batch_size",
-}  # fmt: skip
+FREE_TO_CHANGE = {"data.root", "data.cache", "train.num_workers", "train.log_period", "train.checkpoint_period"}
 
 
 def changed_settings(old: dict, new: dict) -> list[str]:
@@ -146,7 +144,7 @@ def describe(dataset, split: str) -> str:
     whole, indices = (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
     counts = whole.summary(indices)
     line = f"{split}: {counts['images']} images, {counts['objects']} objects and {counts['difficult']} difficult ones"
-    if whole.crops_at_random or not counts["lost_objects"] + counts["lost_difficult"]:
+    if not whole.crop or whole.crops_at_random or not counts["lost_objects"] + counts["lost_difficult"]:
         return line
     return f"{line}; {counts['lost_objects']} and {counts['lost_difficult']} of them are outside of the centre crop"
 
@@ -166,12 +164,13 @@ def describe_random_crops(dataset) -> str:
     return f"random crops left out {share} of the objects that they could have shown\n" if shown else ""
 
 
-def check_same_images(dataset, folder: Path) -> None:
+def check_same_images(dataset, folder: Path, note: bool = True) -> None:
     """See to it that a run goes on with the images that it began with, wherever they lie now.
 
     Args:
         dataset: from `open_split`.
-        folder: of the run; a first start notes there which images it has.
+        folder: of the run.
+        note: write down there which images it has, where that is not known yet.
 
     Raises:
         KitError: the run began with others.
@@ -180,13 +179,17 @@ def check_same_images(dataset, folder: Path) -> None:
     annotations = [whole.annotations[i] for i in (range(len(whole)) if indices is None else indices)]
     digest = hashlib.sha256()
     for one in annotations:
-        digest.update(json.dumps([one.id, one.width, one.height, one.boxes.tolist(), one.classes.tolist()]).encode())
+        arrays = (one.boxes, one.classes, one.difficult)
+        digest.update(json.dumps([one.id, one.width, one.height, *map(np.ndarray.tolist, arrays)]).encode())
     now = {"images": len(annotations), "sha256": digest.hexdigest()}
-    note = folder / IMAGES
-    if not note.is_file():
-        note.write_text(json.dumps(now) + "\n", encoding="utf-8")
+    file = folder / IMAGES
+    if not file.is_file():
+        if note:
+            part = file.with_suffix(".part")
+            part.write_text(json.dumps(now) + "\n", encoding="utf-8")
+            os.replace(part, file)
         return
-    began = json.loads(note.read_text(encoding="utf-8"))
+    began = json.loads(file.read_text(encoding="utf-8"))
     if began != now:
         raise KitError(
             f"{folder} holds a run that was trained on other images or annotations ({began['images']} images, now "

@@ -1,14 +1,11 @@
 """`kit train`: one training run as a configuration describes it, all in one folder, and evaluated at its end."""
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
 from autograder.errors import KitError
 from autograder.tasks import ROOT
-
-EARLIER = ".earlier"  # in a run's folder: the run that is thrown away, until the new one has something to show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from helpers.distributed import rank_and_world_size, torchrun_group, wait_for_all
     from tools import evaluate, runs
     from tools.configuration import load_configuration
+    from tools.run_folder import RunFolder
 
     configuration = load_configuration(args.configuration, args.overrides)
     if not args.no_evaluation:
@@ -41,21 +39,20 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or ROOT / "runs" / args.configuration.stem
     with torchrun_group(runs.choose_device(args.device)) as device:
         first = rank_and_world_size()[0] == 0
-        file = folder / runs.CONFIGURATION
-        before = file.read_bytes() if first and file.is_file() else None
+        place = RunFolder(folder)
         if first:
-            prepare_folder(folder, configuration, args.resume, args.overwrite)
+            place.prepare(configuration, args.resume, args.overwrite)
         try:
             wait_for_all()
             _train(configuration, folder, device, args)
         except BaseException as error:
             if first:
-                _take_back_a_failed_start(folder, before)
+                place.take_back()
             if first and isinstance(error, KeyboardInterrupt):
-                _say_how_to_go_on(folder, args)
+                print(place.how_to_go_on(), file=sys.stderr)
             raise
         if first:
-            shutil.rmtree(folder / EARLIER, ignore_errors=True)
+            place.finish()
     if first and not args.no_evaluation:
         try:
             evaluate.evaluate_run(folder, configuration, device)
@@ -89,8 +86,8 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
     options["learning_rate"] = scale_learning_rate(
         options["learning_rate"], options.pop("batch_size"), options.pop("learning_rate_batch_size")
     )
+    runs.check_same_images(dataset, folder, note=rank == 0)
     if rank == 0:
-        runs.check_same_images(dataset, folder)
         print(runs.describe(dataset, data["train_split"]))
     so_far = []  # the history, also of a run that ends before its time
     try:
@@ -136,96 +133,3 @@ def _save_history(history, folder: Path) -> None:
     if len(history):
         losses = {name: history.column(name) for name in history.losses}
         loss_curves(losses, history.column("iteration")).savefig(folder / runs.LOSSES)
-
-
-def _take_back_a_failed_start(folder: Path, before: bytes | None) -> None:
-    """Leave the folder as it was found, unless the new run has something to show."""
-    from tools import runs
-
-    earlier, file = folder / EARLIER, folder / runs.CONFIGURATION
-    if earlier.is_dir() and not (folder / runs.CHECKPOINT).exists():
-        _empty(folder)
-        for path in earlier.iterdir():
-            path.rename(folder / path.name)
-        earlier.rmdir()
-    elif before is not None and not earlier.is_dir():
-        file.write_bytes(before)  # what may differ decides where and when, so it fits what has been trained since
-    elif not any((folder / name).exists() for name in (runs.CHECKPOINT, runs.HISTORY)):
-        for name in (runs.CONFIGURATION, runs.IMAGES):  # or the next start would be told of a run that is none
-            (folder / name).unlink(missing_ok=True)
-
-
-def _say_how_to_go_on(folder: Path, args: argparse.Namespace) -> None:
-    from helpers import checkpoint
-    from tools import runs
-
-    if (folder / runs.CHECKPOINT).exists():
-        done = checkpoint.load(folder / runs.CHECKPOINT)["iteration"]
-        again = f"kit train {folder / runs.CONFIGURATION} --out {folder} --resume"
-        print(f"{done} iterations are saved in {folder / runs.CHECKPOINT}; go on with `{again}`", file=sys.stderr)
-    else:
-        print("nothing was trained yet, and nothing is saved", file=sys.stderr)
-
-
-def _set_aside(folder: Path) -> None:
-    from tools import runs
-
-    if (folder / EARLIER).is_dir() and not (folder / runs.CHECKPOINT).exists():
-        _empty(folder)  # what was killed before it had anything to show is not worth the run before it
-        return
-    shutil.rmtree(folder / EARLIER, ignore_errors=True)
-    (folder / EARLIER).mkdir()
-    for path in _written_by_a_run(folder):
-        path.rename(folder / EARLIER / path.name)
-
-
-def _empty(folder: Path) -> None:
-    """Remove what a run has written."""
-    for path in _written_by_a_run(folder):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _written_by_a_run(folder: Path) -> list[Path]:
-    """Everything of a run in its folder, also other evaluations of it; what a person has put there is not of it."""
-    from tools import runs
-
-    evaluations = [path.parent for path in folder.glob(f"*/{runs.METRICS}") if path.parent.name != EARLIER]
-    return evaluations + [
-        folder / name for name in (*runs.FILES_OF_A_RUN, runs.TENSORBOARD) if (folder / name).exists()
-    ]
-
-
-def prepare_folder(folder: Path, configuration: dict, resume: bool, overwrite: bool) -> None:
-    """Make a run's folder with its configuration, and refuse to lose or to mix up an earlier run.
-
-    Args:
-        folder: of the run.
-        configuration: from `load_configuration`.
-        resume: go on with the run that is in there, if there is one.
-        overwrite: set that run aside, in a folder that goes when this one is trained.
-
-    Raises:
-        KitError: the folder holds something else, or a run that neither option says what to do with, or one with
-            another configuration than this.
-    """
-    from tools import runs
-    from tools.configuration import load_configuration, save_configuration
-
-    if folder.is_file():
-        raise KitError(f"{folder} is a file; name a folder with --out")
-    earlier = folder / runs.CONFIGURATION
-    if earlier.is_file() and resume:
-        changed = runs.changed_settings(load_configuration(earlier), configuration)
-        if changed:
-            raise KitError(
-                f"{folder} holds a run with another configuration: {', '.join(changed)}; resume it with "
-                f"`kit train {earlier} --out {folder} --resume`, or start anew with --overwrite or another --out"
-            )
-    elif earlier.is_file() and overwrite:
-        _set_aside(folder)
-    elif earlier.is_file():
-        raise KitError(f"{folder} holds a run: go on with it (--resume), throw it away (--overwrite), or name --out")
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise KitError(f"{folder} is not empty and is not a run's folder; name another one with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    save_configuration(configuration, earlier)

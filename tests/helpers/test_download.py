@@ -142,6 +142,13 @@ def test_archive_that_the_environment_names_serves_all_who_do_not_ask(server, tm
     assert server.requests == []
 
 
+def test_archive_of_the_other_images_that_the_environment_names_is_passed_over(server, tmp_path, manifest, monkeypatch):
+    (tmp_path / "VOCtest_06-Nov-2007.tar").write_bytes(b"of the test images")
+    monkeypatch.setenv("FCOS_VOC_ARCHIVE", str(tmp_path / "VOCtest_06-Nov-2007.tar"))
+    download_voc2007(tmp_path / "data", timeout=TIMEOUT, manifest=manifest)
+    assert server.requests[-1][0] == "good"
+
+
 # name of an archive in a folder, whether it may hold the trainval images
 NAMES = [
     ("pascal2007.zip", True),

@@ -65,6 +65,16 @@ def test_next_mirror_is_tried_after_a_failing_one(server, remote, tmp_path, beha
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
 
 
+@pytest.mark.parametrize(
+    "behaviour", ["login_page_without_length", "wrong_size", "truncates_without_ranges", "missing"]
+)
+def test_failing_mirror_leaves_what_an_earlier_transfer_brought(server, remote, tmp_path, behaviour):
+    (tmp_path / f"{NAME}.part").write_bytes(server.content[:180_000])
+    path = fetch(remote, [server.url(behaviour), server.url("good")], tmp_path, TIMEOUT)
+    assert path.read_bytes() == server.content
+    assert server.requests[-1] == ("good", "bytes=180000-")
+
+
 # Addresses where nobody is: port 9 of this machine, a name that RFC 2606 keeps free, and something that is no address.
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/", "http://mirror.invalid/", "no address"])
 def test_unreachable_mirror_is_a_reason_like_any_other(server, remote, tmp_path, address):

@@ -18,7 +18,8 @@ from helpers.sample import make_sample
 from helpers.sampling import leave_interrupts_to_the_loop
 from tools import cli, evaluate, runs
 from tools.configuration import differences, load_configuration, save_configuration
-from tools.train import EARLIER, _train, prepare_folder
+from tools.run_folder import EARLIER, RunFolder
+from tools.train import _train
 
 
 @pytest.fixture
@@ -106,6 +107,10 @@ def test_shipped_configurations_are_valid(path):
 
 
 # --- the run's folder -------------------------------------------------------------------------------------------------
+
+
+def prepare_folder(folder, configuration, **options):
+    RunFolder(folder).prepare(configuration, **options)
 
 
 @pytest.fixture
@@ -228,14 +233,27 @@ def test_another_evaluation_leaves_the_runs_own_figures(small_run, tmp_path, cap
     folder = tmp_path / "run"
     shutil.copytree(small_run[0], folder)
     before = content(folder)
-    others = [["evaluate.split=train", "evaluate.images=2"], ["--weights", str(folder / runs.WEIGHTS)]]
-    for other in others:
-        assert cli.main(["evaluate", str(folder), *other, "--device", "cpu"]) == 0
+    other = tmp_path / "weights.pt"
+    torch.save({name: 2 * value for name, value in torch.load(folder / runs.WEIGHTS).items()}, other)
+    root = make_sample(tmp_path / "data", train=4, val=3, seed=7)
+    words = [
+        ["evaluate.split=train", "evaluate.images=2"],
+        ["evaluate.split =train", "evaluate.images= 2"],  # the same
+        ["--weights", str(folder / runs.WEIGHTS)],
+        ["--weights", str(other)],
+        [f"data.root={root}"],
+    ]
+    for arguments in words:
+        assert cli.main(["evaluate", str(folder), *arguments, "--device", "cpu"]) == 0
     after = content(folder)
     assert {name: after[name] for name in before} == before
-    places = ["evaluate.split=train,evaluate.images=2", "weights=weights"]
-    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == places
-    assert json.loads(after[f"{places[0]}/{runs.METRICS}"])["images"] == 2
+    places = sorted(path.name for path in (folder / runs.EVALUATIONS).iterdir())
+    assert [place.rpartition("-")[0] for place in places if "root=" not in place] == [
+        "split=train,images=2", "weights", "weights",
+    ]  # fmt: skip
+    assert len(places) == 4
+    of_train = next(place for place in places if place.startswith("split"))
+    assert json.loads(after[f"{runs.EVALUATIONS}/{of_train}/{runs.METRICS}"])["images"] == 2
     assert "train: 2 images" in capsys.readouterr().out
     (folder / runs.METRICS).unlink()
     data = next(word for word in small_run[1] if word.startswith("data.root="))
@@ -289,13 +307,43 @@ def test_damaged_image_is_one_line_and_the_training_is_kept(small_run, own_data,
         assert "Traceback" not in error
 
 
-def test_run_is_not_gone_on_with_on_other_images(small_run, own_data, tmp_path, capsys):
+def test_failed_start_with_a_log_leaves_a_folder_that_can_be_used(small_run, own_data, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    root, _ = own_data
+    for picture in (root / "VOCdevkit/VOC2007/JPEGImages").iterdir():
+        picture.write_bytes(b"no picture")
+    start = [*small_run[1], "--out", str(tmp_path / "run"), "--no-evaluation", "--tensorboard"]
+    assert cli.main([*start, f"data.root={root}"]) == 2
+    assert list((tmp_path / "run").iterdir()) == []
+    assert cli.main(start) == 0
+
+
+def test_failed_resume_of_a_run_that_does_not_say_its_images_settles_nothing(small_run, own_data, tmp_path):
+    root, rewrite = own_data
+    rewrite("<xmax>", "<xmax>1")
+    folder = tmp_path / "run"
+    shutil.copytree(small_run[0], folder)
+    (folder / runs.IMAGES).unlink()
+    (folder / EARLIER).mkdir()  # of an overwritten run that was killed
+    before = content(folder)
+    resume = [*small_run[1], "--out", str(folder), "--resume", "--no-evaluation"]
+    (folder / runs.CHECKPOINT).write_bytes(b"")  # so that it fails
+    assert cli.main([*resume, f"data.root={root}"]) == 2
+    assert not (folder / runs.IMAGES).exists()
+    shutil.copy(small_run[0] / runs.CHECKPOINT, folder)
+    assert content(folder) == before
+    assert cli.main(resume) == 0
+    assert (folder / runs.IMAGES).exists()
+
+
+@pytest.mark.parametrize("change", [("<xmax>", "<xmax>1"), ("<difficult>0", "<difficult>1")])
+def test_run_is_not_gone_on_with_on_other_images(change, small_run, own_data, tmp_path, capsys):
     root, rewrite = own_data
     folder = tmp_path / "run"
     shutil.copytree(small_run[0], folder)
     arguments = [*small_run[1], "--out", str(folder), "--resume", "--no-evaluation"]
     assert cli.main([*arguments, f"data.root={root}"]) == 0  # the same sample, in another folder
-    rewrite("<xmax>", "<xmax>1")
+    rewrite(*change)
     before = content(folder)
     assert cli.main([*arguments, f"data.root={root}"]) == 2
     assert "was trained on other images or annotations (4 images, now 4)" in capsys.readouterr().err
@@ -318,6 +366,9 @@ def test_stopped_training_says_how_to_go_on(small_run, tmp_path, monkeypatch, ca
     assert f"2 iterations are saved in {tmp_path / 'run' / runs.CHECKPOINT}; go on with `{again}`" in (
         capsys.readouterr().err
     )
+    assert cli.main([*small_run[1], "--out", str(tmp_path / "run"), "--overwrite"]) == 130
+    earlier = tmp_path / "run" / EARLIER
+    assert f"the run before it lies in {earlier} until this one is trained" in capsys.readouterr().err
     monkeypatch.undo()
     assert cli.main([*again.split()[1:], "--device", "cpu"]) == 0
 
@@ -332,15 +383,15 @@ def test_run_says_what_it_is_trained_on_and_what_crops_leave_out(small_run, tmp_
     assert "random crops" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("crops_at_random", [False, True])
-def test_objects_outside_of_the_centre_crop_are_said(crops_at_random):
+@pytest.mark.parametrize(("crop", "crops_at_random"), [(False, False), (True, False), (True, True)])
+def test_objects_outside_of_the_centre_crop_are_said(crop, crops_at_random):
     class Images:
         def summary(self, indices):
             assert indices is None
             return {"images": 9, "objects": 20, "difficult": 4, "lost_objects": 3, "lost_difficult": 1}
 
-    Images.crops_at_random = crops_at_random
-    outside = "" if crops_at_random else "; 3 and 1 of them are outside of the centre crop"
+    Images.crop, Images.crops_at_random = crop, crops_at_random
+    outside = "; 3 and 1 of them are outside of the centre crop" if crop and not crops_at_random else ""
     assert runs.describe(Images(), "train") == f"train: 9 images, 20 objects and 4 difficult ones{outside}"
 
 
@@ -425,9 +476,9 @@ def test_failed_start_leaves_what_was_there(how, small_run, tmp_path, capsys):
     assert message in capsys.readouterr().err
     shutil.rmtree(folder)
     shutil.copytree(small_run[0], folder)
-    (folder / "on-train").mkdir()
-    shutil.copy(folder / runs.METRICS, folder / "on-train")
-    (folder / "notes.txt").write_text("a person's")
+    for place in (folder / runs.EVALUATIONS / "split=train-0", folder / "a persons"):
+        place.mkdir(parents=True)
+        shutil.copy(folder / runs.METRICS, place)
     before = content(folder)
     assert cli.main([*start, "--overwrite"]) == 2
     assert content(folder) == before
@@ -444,12 +495,16 @@ def test_failed_resume_leaves_the_configuration_that_was_there(small_run, tmp_pa
 
 def test_run_that_is_thrown_away_goes_when_the_new_one_is_trained(small_run, tmp_path):
     shutil.copytree(small_run[0], tmp_path / "run")
-    (tmp_path / "run" / "on-train").mkdir()
-    shutil.copy(small_run[0] / runs.METRICS, tmp_path / "run" / "on-train")
+    shutil.copytree(small_run[0], tmp_path / "run" / "another run")
+    place = tmp_path / "run" / runs.EVALUATIONS / "split=train-0"
+    place.mkdir(parents=True)
+    shutil.copy(small_run[0] / runs.METRICS, place)
     arguments = [*small_run[1], "--out", str(tmp_path / "run"), "--overwrite", "--no-evaluation", "train.max_iters=2"]
     assert cli.main(arguments) == 0
     evaluated = {runs.METRICS, *runs.PICTURES}
-    assert {path.name for path in (tmp_path / "run").iterdir()} == set(runs.FILES_OF_A_RUN) - evaluated
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == set(runs.FILES_OF_A_RUN) - evaluated | {"another run"}
+    assert content(tmp_path / "run" / "another run") == content(small_run[0])
 
 
 def test_run_before_one_that_was_killed_at_once_is_not_lost(earlier):

@@ -109,6 +109,15 @@ def test_gallery_shows_the_worst_image_first_and_leaves_out_those_without_a_mist
     assert labels(figure.axes[0]) == ["cat", "dog"]
 
 
+def test_gallery_puts_the_surest_mistake_first_and_knows_images_without_a_detection():
+    rows = {0: [((70, 70, 90, 90), 0, 0.5)], 1: [((70, 70, 90, 90), 0, 0.9)]}
+    truth = dict.fromkeys((0, 1, 2), TRUTH)
+    figure = miss_gallery(
+        [("a.jpg", IMAGE), ("b.jpg", IMAGE), ("c.jpg", IMAGE)], {n: prediction(row) for n, row in rows.items()}, truth, NAMES
+    )
+    assert titles(figure) == ["b: 2 missed, 1 wrong", "a: 2 missed, 1 wrong", "c: 2 missed, 0 wrong"]
+
+
 def test_gallery_prefers_a_sure_mistake_to_a_crowd_and_labels_only_a_few():
     crowd = (torch.rand(30, 4).sort().values * 50, torch.zeros(30).long(), torch.zeros(30).bool())
     crowd[0][0] = torch.tensor([0.0, 0.0, 60.0, 60.0])

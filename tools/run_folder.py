@@ -1,0 +1,116 @@
+"""The folder of a training run: what is there already is not lost before the new run has something to show."""
+
+import shutil
+from pathlib import Path
+
+from autograder.errors import KitError
+from tools import runs
+from tools.configuration import load_configuration, save_configuration
+
+EARLIER = ".earlier"  # in the folder: the run that `--overwrite` is to throw away, until the new one is trained
+
+
+class RunFolder:
+    """A folder, from the start of a training to its end.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.earlier = folder, folder / EARLIER
+        self.checkpoint = folder / runs.CHECKPOINT
+        self._found = None  # of a run that is gone on with: its small files, and when its checkpoint was written
+
+    def prepare(self, configuration: dict, resume: bool, overwrite: bool) -> None:
+        """Make the folder with its configuration, and refuse to lose or to mix up an earlier run.
+
+        Args:
+            configuration: from `load_configuration`.
+            resume: go on with the run that is in there, if there is one.
+            overwrite: set that run aside.
+
+        Raises:
+            KitError: the folder holds something else, or a run that neither option says what to do with, or one with
+                another configuration than this.
+        """
+        folder, file = self.folder, self.folder / runs.CONFIGURATION
+        if folder.is_file():
+            raise KitError(f"{folder} is a file; name a folder with --out")
+        if file.is_file() and resume:
+            changed = runs.changed_settings(load_configuration(file), configuration)
+            if changed:
+                raise KitError(
+                    f"{folder} holds a run with another configuration: {', '.join(changed)}; resume it with "
+                    f"`kit train {file} --out {folder} --resume`, or start anew with --overwrite or another --out"
+                )
+            small = {path: path.read_bytes() if path.is_file() else None for path in (file, folder / runs.IMAGES)}
+            self._found = small, self._time_of_checkpoint()
+        elif file.is_file() and overwrite:
+            self._set_aside()
+        elif file.is_file():
+            raise KitError(
+                f"{folder} holds a run: go on with it (--resume), throw it away (--overwrite), or name --out"
+            )
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise KitError(f"{folder} is not empty and is not a run's folder; name another one with --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        save_configuration(configuration, file)
+
+    def take_back(self) -> None:
+        """After a failure leave the folder as it was found, unless the new run has something to show."""
+        if self._found is not None:
+            small, time_of_checkpoint = self._found
+            for path, content in small.items():
+                # Of the configuration only what decides where and when may differ. Which images they are, an older
+                # run does not say; it was found out as soon as there is a new checkpoint.
+                if content is not None:
+                    path.write_bytes(content)
+                elif self._time_of_checkpoint() == time_of_checkpoint:
+                    path.unlink(missing_ok=True)
+        elif self.earlier.is_dir() and not self.checkpoint.exists():
+            self._empty()
+            for path in self.earlier.iterdir():
+                path.rename(self.folder / path.name)
+            self.earlier.rmdir()
+        elif not self.checkpoint.exists() and not (self.folder / runs.HISTORY).exists():
+            self._empty()  # or the next start would be told of a run that is none
+
+    def finish(self) -> None:
+        """The run is trained: let go of the one before it."""
+        shutil.rmtree(self.earlier, ignore_errors=True)
+
+    def how_to_go_on(self) -> str:
+        """What a person who has stopped the training may do."""
+        from helpers import checkpoint
+
+        lines = ["nothing of this run is saved"]
+        if self.checkpoint.exists():
+            done = checkpoint.load(self.checkpoint)["iteration"]
+            again = f"kit train {self.folder / runs.CONFIGURATION} --out {self.folder} --resume"
+            lines = [f"{done} iterations are saved in {self.checkpoint}; go on with `{again}`"]
+        if self.earlier.is_dir():
+            lines.append(f"the run before it lies in {self.earlier} until this one is trained")
+        return "\n".join(lines)
+
+    def _set_aside(self) -> None:
+        if self.earlier.is_dir() and not self.checkpoint.exists():
+            self._empty()  # what was killed before it had anything to show is not worth the run before it
+            return
+        shutil.rmtree(self.earlier, ignore_errors=True)
+        self.earlier.mkdir()
+        for path in self._own():
+            path.rename(self.earlier / path.name)
+
+    def _empty(self) -> None:
+        for path in self._own():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _own(self) -> list[Path]:
+        """What runs write there, the configuration last: without it nobody takes the folder for a run's."""
+        names = (*runs.FILES_OF_A_RUN, runs.TENSORBOARD, runs.EVALUATIONS)
+        own = [self.folder / name for name in names if (self.folder / name).exists()]
+        return sorted(own, key=lambda path: path.name == runs.CONFIGURATION)
+
+    def _time_of_checkpoint(self) -> int | None:
+        return self.checkpoint.stat().st_mtime_ns if self.checkpoint.exists() else None
