@@ -67,9 +67,11 @@ def read_split(dataset_dir: str | Path, split: str) -> list[Annotation]:
     elif image_set.is_file():
         annotations = _read_image_set(image_set, voc)
     else:
+        there = ", ".join(sorted(path.stem for path in image_set.parent.glob("*.txt") if "_" not in path.name))
         raise FileNotFoundError(
-            f"no list of the {split!r} images: neither {course_list} nor {image_set} exists. Pass the folder that "
-            "holds VOCdevkit/, add download=True to fetch VOC2007 into it, or draw a sample with helpers.make_sample"
+            f"no list of the {split!r} images: neither {course_list} nor {image_set} exists; there are: "
+            f"{there or 'no lists at all'}. VOC2007 comes with download=True, or with `kit data voc2007` (--set "
+            "test for its test images); helpers.make_sample, or `kit data sample`, draws some images"
         )
     if not annotations:
         raise AnnotationError(f"the list of the {split!r} images in {dataset_dir} is empty")

@@ -116,19 +116,24 @@ def _archives_there(place: str | Path | None, file: RemoteFile) -> list[Path]:
     archive = Path(place)
     if not archive.exists():
         raise DownloadError(f"there is no archive and no folder {archive}")
-    there = [archive] if archive.is_file() else sorted(archive.iterdir())
-    archives = [p for p in there if p.name.lower().endswith(ARCHIVE_ENDINGS)]
+    if archive.is_file():  # of the environment; it may be the one for the other images
+        return [archive] if _names_test(archive.name) == _names_test(file.name) else []
+    archives = [p for p in sorted(archive.iterdir()) if p.name.lower().endswith(ARCHIVE_ENDINGS)]
     found = [p for p in archives if _may_be(p.name.lower(), file.name.lower())]
     if not found:
-        others = ", ".join(p.name for p in archives) or "there is none"
-        print(f"no archive at {archive} has the name of {file.name} or one with VOC in it, but {others}")
+        others = f"there are: {', '.join(p.name for p in archives)}" if archives else "there is no archive at all"
+        print(f"{archive}: no .tar or .zip with VOC or pascal in its name; {others}")
     return sorted(found, key=lambda p: p.name != file.name)  # the original first
 
 
 def _may_be(name: str, wanted: str) -> bool:
     """Tell by its name whether an archive may hold what is wanted: one of the test images never holds trainval."""
-    is_test, names_test = (re.search("(?<![a-z])test|voctest", n) is not None for n in (wanted, name))
-    return re.search("voc|pascal", name) is not None and "2012" not in name and names_test == is_test
+    is_voc = re.search("voc|pascal", name) is not None and "2012" not in name
+    return is_voc and _names_test(name) == _names_test(wanted)
+
+
+def _names_test(name: str) -> bool:
+    return re.search("(?<![a-z])test|voctest", name.lower()) is not None
 
 
 def _check_space(root: Path, needed: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autograder.errors import KitError
 
+LEARNED_NOTHING = 0.01  # mAP of a run that is too short
 SHOWN_SCORE = 0.3  # pictures and counts of mistakes leave out what nobody would look at
 
 
@@ -32,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
     file = args.folder / runs.CONFIGURATION
     configuration = load_configuration(file, args.overrides)
     own = load_configuration(file)
+    for key, value in configuration["train"].items():
+        if value != own["train"][key]:
+            raise KitError(f"train.{key} changes nothing in an evaluation; `kit train` takes it")
     changed = {
         f"{section}.{key}": value
         for section in ("data", "model", "evaluate")
@@ -198,8 +202,12 @@ def _load_weights(detector, file: Path) -> None:
     if not file.is_file():
         raise KitError(f"there are no weights at {file}; `kit train` writes them at its end")
     try:
-        detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error:  # a broken file, a pickle, or another detector
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has many, and its advice for a pickle is not for files of others
+        raise KitError(f"{file} holds no state dict that can be loaded safely: damaged, or something else") from error
+    try:
+        detector.load_state_dict(state)
+    except Exception as error:
         raise KitError(f"{file} does not fit the detector: {' '.join(str(error).split())[:300]}") from error
 
 
@@ -217,5 +225,7 @@ def _print(metrics: dict) -> None:
     for name, value in rows.items():
         table.add_row(name, "-" if value is None else f"{100 * value:.1f}")
     Console(highlight=False).print(table)
+    if metrics["mAP"] is not None and metrics["mAP"] < LEARNED_NOTHING:
+        print("so low a mAP means that nothing was learned yet: too few iterations, or something is wrong")
     sizes = "COCO counts an object by its pixels in the file, and the 100 surest detections of an image"
     print(metrics["coco"].get("missing", sizes))

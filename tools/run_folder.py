@@ -90,12 +90,15 @@ class RunFolder:
             again = f"kit train {self.folder / runs.CONFIGURATION} --out {self.folder} --resume"
             lines = [f"{done} iterations are saved in {self.checkpoint}; go on with `{again}`"]
         if self.earlier.is_dir():
-            lines.append(f"the run before it lies in {self.earlier} until this one is trained")
+            lines.append(
+                f"the run before it lies in {self.earlier} until this one is trained; to have it back, move what is in "
+                f"there over what is in {self.folder}"
+            )
         return "\n".join(lines)
 
     def _set_aside(self) -> None:
-        if self.earlier.is_dir() and not self.checkpoint.exists():
-            self._empty()  # what was killed before it had anything to show is not worth the run before it
+        if self.earlier.is_dir() and not (self.folder / runs.WEIGHTS).exists():
+            self._empty()  # what was not trained to its end is not worth the run before it
             return
         shutil.rmtree(self.earlier, ignore_errors=True)
         self.earlier.mkdir()

@@ -105,7 +105,7 @@ def open_split(data: dict, split: str, images: int | None, training: bool):
     Raises:
         KitError: the data are not there or not in VOC's form, or an option is out of range.
     """
-    options = {k: v for k, v in data.items() if k not in ("root", "train_split", "train_images")}
+    options = {k: v for k, v in data.items() if k not in ("root", "train_split", "train_images")} | {"crop": True}
     if not training:
         options = {"image_size": data["image_size"]}
     try:
@@ -231,7 +231,12 @@ def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> to
             options = {}
         return FCOS(num_classes, model["fpn_channels"], list(model["stem_channels"]), **options)
     except Exception as error:  # the folder's code may raise anything
-        raise KitError(f"{folder}: FCOS cannot be built: {type(error).__name__}: {error}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise KitError(
+            f"{folder}: FCOS with the backbone {model['backbone']} and its weights {model['weights']} cannot be built: "
+            f"{reason[:300] + '...' * (len(reason) > 300)} (model.weights=FILE takes a state dict of this backbone, "
+            "model.weights=null random weights; model.backbone=NAME names another one)"
+        ) from error
 
 
 def training_loader(dataset, train: dict, device: str, world_size: int) -> DataLoader:
@@ -252,7 +257,9 @@ def training_loader(dataset, train: dict, device: str, world_size: int) -> DataL
     for name, least in (("learning_rate_batch_size", 1), ("num_workers", 0)):
         if train[name] is not None and train[name] < least:
             raise KitError(f"train.{name} must be at least {least}, not {train[name]}")
-    if train["batch_size"] < 1 or train["batch_size"] % world_size:
+    if train["batch_size"] < 1:
+        raise KitError(f"train.batch_size must be at least 1, not {train['batch_size']}")
+    if train["batch_size"] % world_size:
         raise KitError(f"train.batch_size={train['batch_size']} cannot be shared by {world_size} processes")
     workers = train["num_workers"]
     if workers is None:  # a GPU would wait for views to be drawn; on the CPU they only take from each other

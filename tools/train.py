@@ -20,7 +20,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (default: runs/ and the file's name)")
     earlier = parser.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
-    earlier.add_argument("--overwrite", action="store_true", help="throw away the run that is in the folder")
+    earlier.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="throw away the run that is there; it stays in .earlier until the new one is trained",
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
     parser.add_argument("--tensorboard", action="store_true", help="also write a log for TensorBoard")
     parser.add_argument("--no-evaluation", action="store_true", help="stop when training is done")
@@ -66,6 +70,7 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
     """One process's part; the first one saves what comes out."""
     import torch
 
+    from helpers.annotations import VOC_CLASSES
     from helpers.distributed import rank_and_world_size, wait_for_all
     from helpers.schedule import scale_learning_rate
     from helpers.seed import reset_seed
@@ -75,6 +80,13 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
 
     rank, world_size = rank_and_world_size()
     data, options = configuration["data"], dict(configuration["train"])
+    # Built before images are decoded, since it can fail, and not with what follows, which might draw random numbers.
+    try:
+        reset_seed(options["seed"] or 0)
+    except ValueError as error:
+        raise KitError(f"train.seed={options['seed']}: {error}") from error
+    detector = runs.build_detector(configuration["model"], len(VOC_CLASSES))
+    random_state = torch.get_rng_state()
     shares_cache = data["cache"] not in (None, "memory")
     if shares_cache and rank != 0:
         wait_for_all()  # the first process fills the cache, and the others find it
@@ -91,8 +103,7 @@ def _train(configuration: dict, folder: Path, device: str, args: argparse.Namesp
         print(runs.describe(dataset, data["train_split"]))
     so_far = []  # the history, also of a run that ends before its time
     try:
-        reset_seed(options["seed"] or 0)
-        detector = runs.build_detector(configuration["model"], len(runs.class_names(dataset)))
+        torch.set_rng_state(random_state)
         history = train_detector(
             detector,
             loader,

@@ -168,8 +168,8 @@ def test_archive_in_a_folder_is_known_by_its_name(server, tmp_path, manifest, vo
     download_voc2007(tmp_path / "data", archive=tmp_path / "drive", timeout=TIMEOUT, manifest=manifest)
     assert (server.requests == []) == used
     if not used:
-        passed_over = "there is none" if name == "voc.txt" else name
-        assert f"one with VOC in it, but {passed_over}" in capsys.readouterr().out
+        passed_over = "there is no archive at all" if name == "voc.txt" else f"there are: {name}"
+        assert f"with VOC or pascal in its name; {passed_over}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [NAME, "VOC2007.zip"])

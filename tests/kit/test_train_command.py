@@ -414,6 +414,8 @@ def content(folder):
 BAD_EVALUATIONS = [
     ("unknown_key", ["evaluate.score=0.1"], "did you mean evaluate.score_thresh"),
     ("other_detector", ["model.fpn_channels=4"], "does not fit the detector"),
+    ("setting_of_training", ["train.max_iters=9"], "train.max_iters changes nothing in an evaluation"),
+    ("no_state_dict", ["--weights", __file__], "holds no state dict that can be loaded safely"),
     ("no_weights", ["--weights", "nowhere.pt"], "no weights at nowhere.pt"),
     ("no_data", ["data.root=nowhere"], "nowhere holds no VOCdevkit/VOC2007: fetch it with `kit data voc2007`"),
     ("no_split", ["evaluate.split=test"], "no list of the 'test' images"),
@@ -442,6 +444,9 @@ BAD_TRAININGS = [
     ("split_to_evaluate", ["evaluate.split=vall"], "no list of the 'vall' images"),
     ("seed", ["train.seed=-1"], "Seed must be between 0"),
     ("optimizer", ["train.optimizer=adam"], "optimizer must be one of sgd, adamw"),
+    ("split", ["data.train_split=trian"], "no list of the 'trian' images: "),
+    ("batch", ["train.batch_size=0"], "train.batch_size must be at least 1, not 0"),
+    ("weights", [f"model.weights={__file__}"], "model.weights=FILE takes a state dict of this backbone"),
     ("workers", ["train.num_workers=-1"], "train.num_workers must be at least 0, not -1"),
     ("batch_of_the_rate", ["train.learning_rate_batch_size=0"], "train.learning_rate_batch_size must be at least 1"),
     ("device", ["--device", "gpu"], "--device gpu: name auto, cpu, cuda"),
@@ -507,10 +512,11 @@ def test_run_that_is_thrown_away_goes_when_the_new_one_is_trained(small_run, tmp
     assert content(tmp_path / "run" / "another run") == content(small_run[0])
 
 
-def test_run_before_one_that_was_killed_at_once_is_not_lost(earlier):
+def test_run_before_those_that_were_never_trained_to_their_end_is_not_lost(earlier):
     folder, configuration = earlier
-    for _ in range(2):  # killed after the first time
+    for _ in range(3):  # killed after the first time, stopped after the second
         prepare_folder(folder, configuration, resume=False, overwrite=True)
+        (folder / runs.CHECKPOINT).write_bytes(b"of a few iterations")
     assert (folder / EARLIER / runs.CHECKPOINT).read_bytes() == b"precious"
 
 
@@ -536,11 +542,18 @@ def test_first_process_fills_a_cache_that_all_share(rank, cache, order, write, t
     monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (rank, 2))
     monkeypatch.setattr(distributed, "wait_for_all", lambda: did.append("wait"))
     monkeypatch.setattr(runs, "open_split", lambda *_, **__: did.append("open"))
+    monkeypatch.setattr(runs, "build_detector", lambda *_: None)
     monkeypatch.setattr(runs, "training_loader", stop)
     configuration = load_configuration(write("a.yaml", ""), [f"data.cache={cache or 'null'}"])
     with pytest.raises(Enough):
         _train(configuration, tmp_path, "cpu", None)
     assert did == order
+
+
+def test_images_of_any_list_can_be_trained_on(small_run, tmp_path, capsys):
+    arguments = [*small_run[1], "--out", str(tmp_path / "run"), "--no-evaluation", "data.train_split=val"]
+    assert cli.main([*arguments, "data.train_images=2"]) == 0
+    assert "val: 2 images" in capsys.readouterr().out
 
 
 def test_resume_and_overwrite_exclude_each_other(small_run, capsys):
