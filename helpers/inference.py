@@ -151,6 +151,11 @@ def content_size(dataset, n: int) -> tuple[int, int] | None:
     return dataset.content_size(n) if hasattr(dataset, "content_size") else None
 
 
+def whole_and_indices(dataset) -> tuple:
+    """The data set that a `Subset` is a part of, and which of its images; (the data set, `None`) for any other."""
+    return (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+
+
 def in_file_pixels(dataset, boxes: Mapping[int, tuple]) -> dict[int, tuple]:
     """Predictions or ground truth in pixels of the image files, so that sizes do not depend on `image_size`.
 
@@ -161,7 +166,7 @@ def in_file_pixels(dataset, boxes: Mapping[int, tuple]) -> dict[int, tuple]:
     Returns:
         The same with scaled boxes; unchanged where the data set does not know its files.
     """
-    whole, indices = (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+    whole, indices = whole_and_indices(dataset)
     if not hasattr(whole, "file_scale"):
         return dict(boxes)
     scales = {n: whole.file_scale(n if indices is None else indices[n]) for n in boxes}

@@ -14,6 +14,7 @@ from autograder.errors import KitError
 from autograder.tasks import FILES, ROOT
 from helpers.annotations import AnnotationError
 from helpers.dataset import VOC2007DetectionTiny
+from helpers.inference import whole_and_indices
 from helpers.sampling import leave_interrupts_to_the_loop
 from tools.configuration import differences
 
@@ -128,7 +129,7 @@ def class_names(dataset) -> dict[int, str]:
     Returns:
         Its `idx_to_class`.
     """
-    return (dataset.dataset if isinstance(dataset, Subset) else dataset).idx_to_class
+    return whole_and_indices(dataset)[0].idx_to_class
 
 
 def describe(dataset, split: str) -> str:
@@ -141,7 +142,7 @@ def describe(dataset, split: str) -> str:
     Returns:
         A line with the numbers of images and objects, and of the objects that a centre crop leaves out.
     """
-    whole, indices = (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+    whole, indices = whole_and_indices(dataset)
     counts = whole.summary(indices)
     line = f"{split}: {counts['images']} images, {counts['objects']} objects and {counts['difficult']} difficult ones"
     if not whole.crop or whole.crops_at_random or not counts["lost_objects"] + counts["lost_difficult"]:
@@ -158,10 +159,12 @@ def describe_random_crops(dataset) -> str:
     Returns:
         A line with its end, or nothing where no image was cropped at random.
     """
-    counts = (dataset.dataset if isinstance(dataset, Subset) else dataset).summary()
+    counts = whole_and_indices(dataset)[0].summary()
     shown, lost = counts["random_crop_shown"], counts["random_crop_lost"]
-    share = f"{lost} of {shown} ({100 * lost / shown:.1f} %)" if shown else ""
-    return f"random crops left out {share} of the objects that they could have shown\n" if shown else ""
+    if not shown:
+        return ""
+    share = f"{lost} of {shown} ({100 * lost / shown:.1f} %)"
+    return f"random crops left out {share} of the objects that they could have shown\n"
 
 
 def check_same_images(dataset, folder: Path, note: bool = True) -> None:
@@ -175,7 +178,7 @@ def check_same_images(dataset, folder: Path, note: bool = True) -> None:
     Raises:
         KitError: the run began with others.
     """
-    whole, indices = (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+    whole, indices = whole_and_indices(dataset)
     annotations = [whole.annotations[i] for i in (range(len(whole)) if indices is None else indices)]
     digest = hashlib.sha256()
     for one in annotations:
@@ -254,11 +257,9 @@ def training_loader(dataset, train: dict, device: str, world_size: int) -> DataL
     Raises:
         KitError: the batch cannot be shared evenly, or an option is out of its range.
     """
-    for name, least in (("learning_rate_batch_size", 1), ("num_workers", 0)):
+    for name, least in (("batch_size", 1), ("learning_rate_batch_size", 1), ("num_workers", 0)):
         if train[name] is not None and train[name] < least:
             raise KitError(f"train.{name} must be at least {least}, not {train[name]}")
-    if train["batch_size"] < 1:
-        raise KitError(f"train.batch_size must be at least 1, not {train['batch_size']}")
     if train["batch_size"] % world_size:
         raise KitError(f"train.batch_size={train['batch_size']} cannot be shared by {world_size} processes")
     workers = train["num_workers"]
