@@ -1,7 +1,10 @@
 """`kit train`: one training run as a configuration describes it, all in one folder, and evaluated at its end."""
 
 import argparse
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.errors import KitError
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_evaluation:
         evaluate.open_images(configuration)  # what it lacks is to be said before hours of training
     folder = args.out or ROOT / "runs" / args.configuration.stem
-    with torchrun_group(runs.choose_device(args.device)) as device:
+    with _kill_ends_like_ctrl_c(), torchrun_group(runs.choose_device(args.device)) as device:
         first = rank_and_world_size()[0] == 0
         place = RunFolder(folder)
         if first:
@@ -50,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
             wait_for_all()
             _train(configuration, folder, device, args)
         except BaseException as error:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it when the first process fails
             if first:
                 place.take_back()
             if first and isinstance(error, KeyboardInterrupt):
@@ -64,6 +68,26 @@ def run(args: argparse.Namespace) -> int:
             print(f"the training is done and saved; `kit evaluate {folder}` measures it", file=sys.stderr)
             raise
     return 0
+
+
+@contextlib.contextmanager
+def _kill_ends_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end a training as Ctrl-C does, saved and with its folder in order.
+
+    A cluster's scheduler sends it some time before it kills, and torchrun when another process has failed.
+    """
+
+    def interrupt(number, frame):
+        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _train(configuration: dict, folder: Path, device: str, args: argparse.Namespace) -> None:

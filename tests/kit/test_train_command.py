@@ -5,6 +5,10 @@ import math
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -371,6 +375,60 @@ def test_stopped_training_says_how_to_go_on(small_run, tmp_path, monkeypatch, ca
     assert f"the run before it lies in {earlier} until this one is trained" in capsys.readouterr().err
     monkeypatch.undo()
     assert cli.main([*again.split()[1:], "--device", "cpu"]) == 0
+
+
+KIT = [sys.executable, "-m", "tools.cli"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM as a scheduler sends it")
+@pytest.mark.parametrize("in_background", [False, True])  # where a shell lets its jobs ignore Ctrl-C
+def test_killed_training_is_saved_and_says_how_to_go_on(in_background, small_run, tmp_path):
+    def ignore_ctrl_c():
+        signal.signal(signal.SIGINT, signal.SIG_IGN if in_background else signal.default_int_handler)
+
+    arguments = [*small_run[1], "--out", str(tmp_path / "run"), "train.max_iters=100000"]
+    process = subprocess.Popen(
+        [*KIT, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=ignore_ctrl_c
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / runs.CHECKPOINT).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    error = process.communicate()[1]
+    assert process.returncode == 130, error
+    done = torch.load(tmp_path / "run" / runs.CHECKPOINT, weights_only=False)["iteration"]
+    assert f"{done} iterations are saved in {tmp_path / 'run' / runs.CHECKPOINT}; go on with" in error
+    assert History.load(tmp_path / "run" / runs.HISTORY).column("iteration")[0] == 2
+
+
+FAILS_ALONE = """
+import os
+import time
+
+from detector import FCOS as Solution
+
+
+class FCOS(Solution):
+    def forward(self, *args):
+        if os.environ["RANK"] == "1":
+            raise RuntimeError("this process fails alone")
+        time.sleep(3)  # by then torchrun has sent SIGTERM
+        return super().forward(*args)
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+def test_run_that_is_overwritten_comes_back_when_another_process_fails(small_run, solution_copy, tmp_path):
+    (solution_copy / "one_stage_detector.py").rename(solution_copy / "detector.py")
+    (solution_copy / "one_stage_detector.py").write_text(FAILS_ALONE)
+    shutil.copytree(small_run[0], tmp_path / "run")
+    before = content(tmp_path / "run")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *KIT[1:]]
+    arguments = [*small_run[1], "--out", str(tmp_path / "run"), "--overwrite", f"model.folder={solution_copy}"]
+    process = subprocess.run([*torchrun, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode != 0
+    assert "this process fails alone" in process.stderr
+    assert content(tmp_path / "run") == before
 
 
 def test_run_says_what_it_is_trained_on_and_what_crops_leave_out(small_run, tmp_path, capsys):
