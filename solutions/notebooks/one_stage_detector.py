@@ -110,6 +110,11 @@ if "FCOS_BACKBONE_WEIGHTS" in os.environ:
 NUM_CLASSES, FPN_CHANNELS, STEM_CHANNELS = 20, 64, [64, 64]
 DEVICE = workspace.device
 
+run_name = f"{'quick' if QUICK_RUN else 'full'}-{MAX_ITERS}"
+checkpoint = workspace.output / f"{run_name}-checkpoint.pt"
+full_weights = workspace.output / "fcos_detector.pt"  # the file to hand in, which a quick run leaves alone
+weights_file = workspace.output / "quick-detector.pt" if QUICK_RUN else full_weights
+
 # %% id="imports"
 import time
 
@@ -151,12 +156,25 @@ val_set = VOC2007DetectionTiny(data_root, "val", image_size=IMAGE_SIZE)
 # The same images, in the full run another view of each in every epoch: mirrored or not, larger or smaller, cut elsewhere.
 views = VOC2007DetectionTiny(data_root, "train", image_size=IMAGE_SIZE, cache=cache, **AUGMENTATION)
 train_set = Subset(views, range(16)) if QUICK_RUN else views
+eval_set = train_set if QUICK_RUN else val_set
 idx_to_class = val_set.idx_to_class
 
 
 def make_loader(dataset):
     workers = 2 if DEVICE == "cuda" else 0
     return DataLoader(dataset, BATCH_SIZE, shuffle=True, collate_fn=collate, num_workers=workers)
+
+
+def make_detector():
+    from one_stage_detector import FCOS  # yours, from section 7 on
+
+    return FCOS(NUM_CLASSES, FPN_CHANNELS, STEM_CHANNELS, **BACKBONE)
+
+
+def load_detector():
+    detector = make_detector()
+    detector.load_state_dict(torch.load(weights_file, map_location="cpu", weights_only=True))
+    return detector.to(DEVICE).eval()
 
 
 path, image, gt_boxes = whole_train_set[0]
@@ -555,12 +573,6 @@ check("3.1")
 # %% id="overfit"
 from helpers import train_detector
 from helpers.live import LiveCurves
-from one_stage_detector import FCOS
-
-
-def make_detector():
-    return FCOS(NUM_CLASSES, FPN_CHANNELS, STEM_CHANNELS, **BACKBONE)
-
 
 reset_seed(0)
 few = Subset(whole_train_set, range(8 if QUICK_RUN else 10))
@@ -594,8 +606,8 @@ check("3.2")
 # ## 9. Train
 #
 # The long cell. It saves a checkpoint every 500 iterations into `runs/` beside your files (in Colab, on your Drive).
-# If the machine goes away, open the notebook again, run the set-up cells and then this one: it goes on where it
-# stopped.
+# If the machine goes away, open the notebook again, run the cells of sections 0 and 1 and then this one: it goes on
+# where it stopped.
 #
 # `RESUME = False` throws the checkpoint away and starts anew. Do that after you have fixed something in model or loss.
 #
@@ -613,12 +625,11 @@ check("3.2")
 # - what you get at the end is an average over the last few hundred steps' weights, which is steadier than the last ones.
 
 # %% id="train"
+from helpers import train_detector
+from helpers.live import LiveCurves
+
 RESUME = not QUICK_RUN
 
-run_name = f"{'quick' if QUICK_RUN else 'full'}-{MAX_ITERS}"
-checkpoint = workspace.output / f"{run_name}-checkpoint.pt"
-full_weights = workspace.output / "fcos_detector.pt"  # the file to hand in, which a quick run leaves alone
-weights_file = workspace.output / "quick-detector.pt" if QUICK_RUN else full_weights
 if not RESUME:
     checkpoint.unlink(missing_ok=True)
 elif checkpoint.exists():
@@ -747,19 +758,12 @@ check("4.2")
 
 # %% [markdown] id="decode-text"
 # Watch it work: boxes before and after NMS, then detections against the truth. The cell loads the weights that training
-# has saved, so after a pause you can go on from here. In the quick run the images are those that it was trained on.
+# has saved, so after a pause you can go on from here (run sections 0 and 1 first). In the quick run the images are those
+# that it was trained on.
 
 # %% id="decode"
+from common import nms
 from helpers.visualize import nms_before_after
-
-eval_set = train_set if QUICK_RUN else val_set
-
-
-def load_detector():
-    detector = make_detector()
-    detector.load_state_dict(torch.load(weights_file, map_location="cpu", weights_only=True))
-    return detector.to(DEVICE).eval()
-
 
 detector = load_detector()
 _, image, _ = eval_set[1]

@@ -16,7 +16,7 @@ def test_full_run_is_that_of_the_configuration(tmp_path, monkeypatch):
     for name in ("FCOS_MAX_ITERS", "FCOS_BACKBONE_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
     _, rest = MASTER.read_text(encoding="utf-8").split('# %% id="run-settings" tags=["parameters"]\n')
-    cell = {"os": os, "workspace": SimpleNamespace(device="cpu")}
+    cell = {"os": os, "workspace": SimpleNamespace(device="cpu", output=tmp_path)}
     exec(rest.split("# %%")[0], cell)
     settings = {
         "data": {"image_size": cell["IMAGE_SIZE"], **cell["AUGMENTATION"]},
