@@ -67,8 +67,9 @@ def measure(submission: GradedSubmission, images: HeldOutImages, problem: str = 
         for n, answer in zip(numbers, answers, strict=True):
             boxes, classes, scores = _checked(answer)
             boxes = images.in_file(n, boxes)
-            inside = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)  # the others lie in the padding, as in `helpers.detect`
-            found[n] = (boxes[inside], classes[inside], scores[inside])
+            kept = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)  # the others lie in the padding, as in `helpers.detect`
+            kept &= scores > THRESHOLDS["test_score_thresh"]  # for everybody, whatever their `inference` does with it
+            found[n] = (boxes[kept], classes[kept], scores[kept])
     mean_ap = evaluate_voc(found, images.truth, len(VOC_CLASSES)).mean_ap
     return Measurement(round(mean_ap, 4), len(images), {images.id(n): _shown(*found[n]) for n in images.shown})
 

@@ -34,7 +34,7 @@ def held_out_images(args, images: int = HeldOut.images) -> HeldOut | None:
         raise KitError(f"--images {args.images}: at least 1")
     root = args.held_out or os.environ.get("FCOS_VOC_ROOT") or ROOT / "data" / "voc2007"
     held_out = HeldOut(str(Path(root).resolve()), args.split or HeldOut.split, args.images or images)
-    load_held_out(held_out)
+    load_held_out(held_out).check()
     if args.held_out is None:
         print(
             f"mAP is measured on {held_out.split!r} of {held_out.root}; VOC2007's answers are public: name "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from required import require_level
 from torch.utils.data import Subset
 
@@ -156,6 +157,22 @@ def test_detector_that_finds_everything_gets_everything(submission, held_out, wo
             assert any(name == other[4] and max(abs(a - b) for a, b in zip(box, other)) < 1 for other in truth)
 
 
+def test_detections_up_to_the_threshold_count_for_nobody(submission, held_out, worker):
+    code = REMEMBERS.replace("torch.linspace(1, 0.1, len(rows))", "torch.full((len(rows),), 0.04)")
+    results, _ = measured(submission(code, remembered(held_out)), held_out, worker)
+    assert results["measures"] == {"mAP": 0.0}
+
+
+def test_truth_ends_where_its_image_ends_as_detections_do(held_out, tmp_path):
+    shutil.copytree(held_out.root, tmp_path / "voc")
+    for path in (tmp_path / "voc").rglob("*.xml"):
+        path.write_text(re.sub(r"<xmax>\d+", "<xmax>5000", path.read_text()))
+    images = load_held_out(HeldOut(str(tmp_path / "voc"), images=IMAGES))
+    images.check()
+    for n, (boxes, _, _) in images.truth.items():
+        assert (boxes[:, 2] == images.picture(n)["width"]).all()
+
+
 def test_half_of_the_classes_are_half_of_the_mean(submission, held_out, worker):
     dataset = VOC2007DetectionTiny(held_out.root, "val")
     truth = [dataset.ground_truth(n) for n in range(len(dataset))]
@@ -282,6 +299,16 @@ def test_images_are_spread_over_the_list_and_known_by_their_content(held_out, tm
     assert described(copy) != described(held_out)
 
 
+def cut(image):
+    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+
+
+def turn(image):
+    with Image.open(image) as picture:
+        picture.transpose(Image.Transpose.ROTATE_90).save(image)
+
+
+# What is done to the images -> what is said.
 WRONG_DATA = {
     "nowhere": (lambda root: shutil.rmtree(root), "no list of the 'val' images"),
     "broken": (lambda root: next(root.rglob("*.xml")).write_text("<"), "is not an annotation as VOC writes them"),
@@ -289,6 +316,12 @@ WRONG_DATA = {
         lambda root: [path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<"))
                       for path in root.rglob("*.xml")],
         "no object to be found",
+    ),
+    "damaged image": (lambda root: [cut(path) for path in root.rglob("*.jpg")], "image file is truncated"),
+    "turned image": (lambda root: [turn(path) for path in root.rglob("*.jpg")], "its annotation gives it the form of"),
+    "box outside": (
+        lambda root: [path.write_text(path.read_text().replace("<xmin>", "<xmin>9999"))
+                      for path in root.rglob("*.xml")], "without area inside it, which nobody could find",
     ),
     "long": (lambda root: [path.write_text(path.read_text().replace("<width>", "<width>99"))
                            for path in root.rglob("*.xml")], "more than 10 times as long as wide"),
