@@ -59,16 +59,18 @@ def download_voc2007(
     root.mkdir(parents=True, exist_ok=True)
 
     given = archive is not None and Path(archive).is_file()
-    for candidate in [Path(archive)] if given else _archives_there(archive, file):
+    # The original itself, put into `root`, is what `fetch` looks for first.
+    put_there = [path for path in _archives_in(root, file) if path.name != file.name]
+    for candidate in [Path(archive)] if given else [*_archives_there(archive, file), *put_there]:
         try:
             # Under its own name it must be the original; any other is judged by what is in it.
             if candidate.name == file.name and not is_intact(candidate, file):
                 raise DownloadError(f"{candidate} is damaged or incomplete: size or MD5 sum are wrong")
             _install(candidate, root, wanted["lists"], most_bytes=4 * file.size)
             return root
-        except DownloadError as error:
+        except (DownloadError, OSError) as error:  # a file on Drive may be there and not be readable
             if given:
-                raise
+                raise DownloadError(str(error)) from error
             print(f"{error}; going on without it")
 
     mirrors = [*os.environ.get(MIRROR_VARIABLE, "").split(), *manifest["mirrors"]]
@@ -118,12 +120,19 @@ def _archives_there(place: str | Path | None, file: RemoteFile) -> list[Path]:
         raise DownloadError(f"there is no archive and no folder {archive}")
     if archive.is_file():  # of the environment; it may be the one for the other images
         return [archive] if _names_test(archive.name) == _names_test(file.name) else []
-    archives = [p for p in sorted(archive.iterdir()) if p.name.lower().endswith(ARCHIVE_ENDINGS)]
-    found = [p for p in archives if _may_be(p.name.lower(), file.name.lower())]
+    found = _archives_in(archive, file)
     if not found:
-        others = f"there are: {', '.join(p.name for p in archives)}" if archives else "there is no archive at all"
+        names = [p.name for p in sorted(archive.iterdir()) if p.name.lower().endswith(ARCHIVE_ENDINGS)]
+        others = f"there are: {', '.join(names)}" if names else "there is no archive at all"
         print(f"{archive}: no .tar or .zip with VOC or pascal in its name; {others}")
-    return sorted(found, key=lambda p: p.name != file.name)  # the original first
+    return found
+
+
+def _archives_in(folder: Path, file: RemoteFile) -> list[Path]:
+    """Archives in a folder that may be the right one, the original first."""
+    archives = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(ARCHIVE_ENDINGS)]
+    found = [p for p in archives if _may_be(p.name.lower(), file.name.lower())]
+    return sorted(found, key=lambda p: p.name != file.name)
 
 
 def _may_be(name: str, wanted: str) -> bool:

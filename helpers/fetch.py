@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -126,6 +127,8 @@ def _transfer(url: str, file: RemoteFile, part: Path, start: int, timeout: float
     """Let wget get the bytes from `start` on, into a file of its own beside `part`."""
     import wget
 
+    parts = urllib.parse.urlsplit(url)
+    url = parts._replace(path=urllib.parse.unquote(parts.path)).geturl()  # wget quotes it
     with _installed(_Transfer(file, start, timeout)):
         wget.download(url, out=f"{part}.from{start}-", bar=None)
 
@@ -174,6 +177,7 @@ class _Transfer(urllib.request.BaseHandler):
         if self.start and not is_part:
             response.close()
             raise _NoRange
+        del response.headers["Content-Disposition"]  # wget stumbles over some forms of it, and the name is known
         return _Watched(response, self.file, self.start, self.timeout)
 
     https_request, https_response = http_request, http_response

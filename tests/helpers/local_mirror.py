@@ -16,16 +16,20 @@ TIMEOUT = 0.6  # seconds; a silent server is given up after this
 
 
 class Server:
-    """A local mirror. `paths` says how each folder of it behaves; `requests` notes (folder, Range header)."""
+    """A local mirror: the first folder of an address says how it behaves.
+
+    `requests` notes (that folder, Range header), `paths` the whole path.
+    """
 
     def __init__(self, content: bytes, tls: ssl.SSLContext | None = None):
-        self.content, self.requests, self.scheme = content, [], "https" if tls else "http"
+        self.content, self.requests, self.paths, self.scheme = content, [], [], "https" if tls else "http"
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 folder = self.path.split("/")[1]
                 server.requests.append((folder, self.headers.get("Range")))
+                server.paths.append(self.path)
                 getattr(server, folder)(self)
 
             def log_message(self, *args):
@@ -106,6 +110,9 @@ class Server:
 
     def redirects_for_ever(self, handler):
         self.send(handler, b"", 302, Location=self.url("redirects_for_ever") + NAME)
+
+    def name_in_another_form(self, handler):
+        self.send(handler, self.content, Content_Disposition="attachment; filename*=UTF-8''x.tar")
 
     def silent(self, handler):
         time.sleep(4 * TIMEOUT)

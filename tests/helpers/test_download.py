@@ -8,10 +8,12 @@ import pytest
 from local_mirror import NAME, TIMEOUT, Server, make_tar, make_zip
 
 from autograder.errors import KitError
+from helpers import download
 from helpers.annotations import read_split
 from helpers.dataset import VOC2007DetectionTiny
 from helpers.download import MANIFEST, DownloadError, download_voc2007
 from helpers.sample import make_sample
+from helpers.unpack import unpack
 from tools import data
 
 
@@ -103,6 +105,33 @@ def test_archive_put_into_the_folder_by_hand_is_used_and_kept(server, tmp_path, 
     download_voc2007(tmp_path, timeout=TIMEOUT, manifest=manifest)
     assert server.requests == []
     assert folder_content(tmp_path) == {**voc_files, NAME: archive}
+
+
+def test_zip_put_into_the_folder_by_hand_is_used_and_kept(server, tmp_path, manifest, voc_files):
+    (tmp_path / "VOC2007.zip").write_bytes(make_zip(voc_files))
+    download_voc2007(tmp_path, timeout=TIMEOUT, manifest=manifest)
+    assert server.requests == []
+    assert folder_content(tmp_path) == {**voc_files, "VOC2007.zip": make_zip(voc_files)}
+
+
+def test_archive_that_cannot_be_read_is_passed_over_and_an_error_by_name(
+    tmp_path, manifest, voc_files, archive, monkeypatch, capsys
+):
+    def fail(*_):
+        raise OSError(5, "Input/output error")  # as Drive does
+
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "drive" / "VOC2007.zip").write_bytes(make_zip(voc_files))
+    monkeypatch.setattr(
+        download,
+        "unpack",
+        lambda place, *rest, **options: fail() if place.suffix == ".zip" else unpack(place, *rest, **options),
+    )
+    with pytest.raises(DownloadError, match="Input/output error"):
+        download_voc2007(tmp_path, archive=tmp_path / "drive" / "VOC2007.zip", timeout=TIMEOUT, manifest=manifest)
+    root = download_voc2007(tmp_path / "data", archive=tmp_path / "drive", timeout=TIMEOUT, manifest=manifest)
+    assert folder_content(root) == voc_files
+    assert "Input/output error; going on without it" in capsys.readouterr().out
 
 
 # What lies in Drive: the original, a zip that somebody made, one made on a Mac of the folder around it.

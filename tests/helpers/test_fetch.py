@@ -22,6 +22,7 @@ def server():
 @pytest.fixture
 def remote(server) -> RemoteFile:
     server.requests.clear()
+    server.paths.clear()
     return server.remote()
 
 
@@ -30,6 +31,13 @@ def test_fetch_gets_the_file_from_a_mirror_that_has_it(server, remote, tmp_path,
     path = fetch(remote, [server.url(behaviour)], tmp_path, TIMEOUT)
     assert path.read_bytes() == server.content
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize("behaviour", ["name_in_another_form", "good/Course%20Data"])
+def test_fetch_gets_the_file_whatever_its_mirror_calls_it(server, remote, tmp_path, behaviour):
+    path = fetch(remote, [server.url(behaviour)], tmp_path, TIMEOUT)
+    assert path.read_bytes() == server.content
+    assert server.paths == [f"/{behaviour}/{NAME}"]
 
 
 FAILURES = {
