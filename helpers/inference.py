@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, Subset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, Subset
 
 from helpers.dataset import LARGEST_STRIDE, clip_boxes
 from helpers.progress import progress_bar
@@ -44,15 +44,15 @@ def detect(
         without its padding (`content_size`), boxes are clipped to that, and those in the padding left out.
 
     Raises:
-        ValueError: the loader shuffles, so that the numbers would mean nothing; or the batch is empty.
+        ValueError: the loader shuffles or leaves images out, so that the numbers would mean nothing; or `batch_size`
+            is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    has_order = isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
-    if has_order and not isinstance(data.sampler, SequentialSampler):
+    if isinstance(data, DataLoader) and not _in_order(data):
         raise ValueError(
-            "the loader shuffles or has a sampler of its own, so that detections could not be told apart by number: "
-            "use shuffle=False, and a Subset for a part of the images"
+            "the loader shuffles, leaves out its last images or has a sampler of its own, so that detections could not "
+            "be told apart by number: use shuffle=False, drop_last=False, and a Subset for a part of the images"
         )
     device = next(detector.parameters()).device if device is None else torch.device(device)
     dataset = data.dataset if isinstance(data, DataLoader) else data
@@ -87,9 +87,8 @@ def ground_truth_of(dataset) -> dict[int, tuple]:
     Returns:
         number of the image -> what its `ground_truth` says.
     """
-    if isinstance(dataset, Subset):
-        return {n: dataset.dataset.ground_truth(index) for n, index in enumerate(dataset.indices)}
-    return {n: dataset.ground_truth(n) for n in range(len(dataset))}
+    whole, indices = whole_and_indices(dataset)
+    return {n: whole.ground_truth(index) for n, index in enumerate(range(len(whole)) if indices is None else indices)}
 
 
 def inference_with_detector(
@@ -152,8 +151,12 @@ def content_size(dataset, n: int) -> tuple[int, int] | None:
 
 
 def whole_and_indices(dataset) -> tuple:
-    """The data set that a `Subset` is a part of, and which of its images; (the data set, `None`) for any other."""
-    return (dataset.dataset, dataset.indices) if isinstance(dataset, Subset) else (dataset, None)
+    """The data set that a `Subset`, or one of a `Subset`, is part of, and which images; (itself, `None`) for others."""
+    indices = None
+    while isinstance(dataset, Subset):
+        indices = dataset.indices if indices is None else [dataset.indices[n] for n in indices]
+        dataset = dataset.dataset
+    return dataset, indices
 
 
 def in_file_pixels(dataset, boxes: Mapping[int, tuple]) -> dict[int, tuple]:
@@ -171,6 +174,17 @@ def in_file_pixels(dataset, boxes: Mapping[int, tuple]) -> dict[int, tuple]:
         return dict(boxes)
     scales = {n: whole.file_scale(n if indices is None else indices[n]) for n in boxes}
     return {n: (torch.as_tensor(one).double() * scales[n], *rest) for n, (one, *rest) in boxes.items()}
+
+
+def _in_order(loader: DataLoader) -> bool:
+    """Whether a loader gives every image of its data set, one after the other."""
+    if isinstance(loader.dataset, IterableDataset):  # it has no numbers: its order is what it gives
+        return not loader.drop_last
+    batches = loader.batch_sampler
+    if batches is None:  # no batches at all
+        return isinstance(loader.sampler, SequentialSampler)
+    # One that the user has made may hold any sampler; `loader.sampler` then says nothing of it.
+    return type(batches) is BatchSampler and isinstance(batches.sampler, SequentialSampler) and not batches.drop_last
 
 
 @contextlib.contextmanager

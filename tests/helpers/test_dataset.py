@@ -140,7 +140,8 @@ def test_boxes_in_file_pixels_do_not_depend_on_the_image_size(landscape):
         dataset = VOC2007DetectionTiny(landscape, "val", image_size=size)
         truth = in_file_pixels(dataset, ground_truth_of(dataset))
         np.testing.assert_allclose(truth[0][0][1], [0, 0, 20, 100], atol=1e-4)
-        assert in_file_pixels(Subset(dataset, [0]), {0: truth[0]})[0][0][1, 3] == pytest.approx(100 * 100 / size)
+        for part in (Subset(dataset, [0]), Subset(Subset(dataset, [0]), [0])):
+            assert in_file_pixels(part, {0: truth[0]})[0][0][1, 3] == pytest.approx(100 * 100 / size)
     assert in_file_pixels([1], truth) == truth
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from tiny_detector import TinyDetector, tiny_loader
-from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
 
 from helpers.dataset import collate
 from helpers.evaluation import evaluate_voc
-from helpers.inference import content_size, detect, ground_truth_of, inference_with_detector
+from helpers.inference import content_size, detect, ground_truth_of, inference_with_detector, whole_and_indices
 
 SIZES = [(32, 64), (64, 32), (32, 64), (32, 32), (32, 64)]
 
@@ -123,14 +123,34 @@ def test_subset_keeps_sizes_and_objects_together():
     assert content_size([1, 2], 1) is None
     assert [boxes.tolist() for boxes, _, _ in ground_truth_of(subset).values()] == [[[0, 0, 32, 22]], [[0, 0, 32, 54]]]
     assert evaluate_voc(detect(TinyDetector(), subset, progress=False), ground_truth_of(subset), 2).mean_ap == 1
+    part_of_it = Subset(subset, [1])
+    assert whole_and_indices(part_of_it)[1] == [1]
+    assert content_size(part_of_it, 0) == (54, 32)
+    assert [boxes.tolist() for boxes, _, _ in ground_truth_of(part_of_it).values()] == [[[0, 0, 32, 54]]]
+
+
+OTHER_ORDERS = {
+    "shuffled": {"shuffle": True},
+    "own": {"sampler": SubsetRandomSampler([3, 1])},
+    "own_batches": {"batch_sampler": BatchSampler(RandomSampler(range(5)), 2, False)},
+    "a_list_of_batches": {"batch_sampler": [[3, 1], [0]]},
+    "incomplete": {"batch_size": 2, "drop_last": True},
+    "no_batches": {"batch_size": None, "sampler": SubsetRandomSampler([3, 1])},
+}
+
+
+@pytest.mark.parametrize("options", OTHER_ORDERS.values(), ids=OTHER_ORDERS)
+def test_loader_in_another_order_is_refused(options):
+    with pytest.raises(ValueError, match="shuffle=False, drop_last=False"):
+        detect(TinyDetector(), DataLoader(UnequalImages(), collate_fn=collate, **options), progress=False)
 
 
 @pytest.mark.parametrize(
-    "options", [{"shuffle": True}, {"sampler": SubsetRandomSampler([3, 1])}], ids=["shuffled", "own"]
+    "options", [{"batch_size": 2}, {"batch_sampler": BatchSampler(SequentialSampler(range(5)), 2, False)}]
 )
-def test_loader_in_another_order_is_refused(options):
-    with pytest.raises(ValueError, match="shuffle=False"):
-        detect(TinyDetector(), tiny_loader(**options), progress=False)
+def test_loader_in_the_order_of_its_images_gives_all_of_them(options):
+    found = detect(TinyDetector(), DataLoader(UnequalImages(), collate_fn=collate, **options), progress=False)
+    assert list(found) == [0, 1, 2, 3, 4]
 
 
 def test_pictures_are_returned_for_every_image():
