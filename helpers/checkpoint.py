@@ -104,6 +104,8 @@ def loose_numbers(module: nn.Module) -> dict:
     for name, value in vars(module).items():
         if isinstance(value, torch.Tensor):
             numbers[name] = value.detach().cpu().clone()
+        elif isinstance(value, np.number):
+            numbers[name] = value.item()
         elif isinstance(value, (int, float)) and name != "training":
             numbers[name] = value
     return numbers

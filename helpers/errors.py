@@ -79,7 +79,8 @@ def find_errors(
     n, g = len(order), len(difficult)
 
     # All pairs of one image, whatever their classes.
-    a, b, iou = overlapping_pairs(detections.boxes, detections.image, objects.boxes, objects.image, LOOSE, pixel_offset)
+    loose, pairs = min(LOOSE, iou_threshold), (detections.boxes, detections.image, objects.boxes, objects.image)
+    a, b, iou = overlapping_pairs(*pairs, loose, pixel_offset)
     same, tight = detections.classes[a] == objects.classes[b], iou >= iou_threshold
     found = match_voc(a[same & tight], b[same & tight], iou[same & tight], n, difficult)
 
@@ -197,7 +198,7 @@ def error_bars(errors: Errors, cost: Mapping[str, float]):
             axes[0, 1],
             [100 * cost[name] for name in names],
             ORANGE,
-            "points of mAP that mending it would add, all scores",
+            "points of mAP that mending it would add, all detections",
             "{:+.1f}",
         ),
     ):

@@ -19,6 +19,7 @@ import numpy as np
 
 # mode -> number of recalls at which precision is read; None is the exact area under the curve
 MODES = {"area": None, "11-point": 11, "101-point": 101}
+ORIGINAL_SCORE = 0.4  # what the original assignment keeps
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,9 @@ def keep_above(predictions: Mapping, score_threshold: float) -> dict:
     return kept
 
 
-def evaluate_as_original(predictions: Mapping, ground_truth: Mapping, num_classes: int, score_threshold: float = 0.4):
+def evaluate_as_original(
+    predictions: Mapping, ground_truth: Mapping, num_classes: int, score_threshold: float = ORIGINAL_SCORE
+):
     """The figure that the original assignment would print for these detections: wrong, and shown beside the right one.
 
     It keeps only scores above 0.4, which cuts the curve off, it leaves out every image without a detection

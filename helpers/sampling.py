@@ -110,7 +110,7 @@ def shuffled_loader(
 
 
 def leave_interrupts_to_the_loop(worker: int, then: Callable[[int], None] | None = None) -> None:
-    """Let a loader process live on when the user interrupts (`worker_init_fn=` of a `DataLoader`).
+    """Let a loader process live on when the user or a scheduler stops the run (`worker_init_fn=` of a `DataLoader`).
 
     Ctrl-C in a terminal, and Jupyter's button, reach all processes of a training. If those that load were to end at
     once, the loop could not finish its step and save it.
@@ -120,6 +120,7 @@ def leave_interrupts_to_the_loop(worker: int, then: Callable[[int], None] | None
         then: called with the number as well.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `kit train` ends in order then; its loader tells them when
     if then is not None:
         then(worker)
 

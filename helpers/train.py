@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -103,6 +104,8 @@ def train_detector(
         "freeze_batchnorm": freeze_batchnorm,
         "mixed_precision": mixed_precision,
     }
+    # A checkpoint holds plain numbers only, and one of NumPy's could not be read back.
+    settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
     _check_settings(settings)
     if min(log_period, checkpoint_period) < 1:
         raise ValueError("log_period and checkpoint_period must be at least 1")
@@ -231,4 +234,4 @@ def _tensorboard_writer(folder: str | Path, iteration: int):
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError("tensorboard= needs an extra package: pip install tensorboard") from error
-    return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
+    return SummaryWriter(str(folder), purge_step=iteration + 1)

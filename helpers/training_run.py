@@ -90,6 +90,7 @@ class TrainingRun:
         self.history = History()
         self.pending = []  # losses of the period that is not over, one dict of numbers for each step
         self.unread = []  # losses still on the device: reading one makes the processor wait for the GPU
+        self.sound = []  # for each of these: whether its images and its boxes are finite
         self.recent = deque(maxlen=100)  # sums of the losses, to tell a failure's cause by
         self.random_at_start = ckpt.random_state()
         self.start_time = time.monotonic()
@@ -164,7 +165,7 @@ class TrainingRun:
         if self.average is not None:
             self.average.update_parameters(self.detector)
         self.unread.append({name: loss.detach() for name, loss in losses.items()})
-        self.batch = images, gt_boxes
+        self.sound.append((images.isfinite().all(), gt_boxes.isfinite().all()))
         self.iteration += 1
 
     def _what_needs_less(self, images: int) -> str:
@@ -190,12 +191,12 @@ class TrainingRun:
             return []
         names = list(self.unread[0])
         table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in self.unread])
-        first = self.iteration - len(self.unread)
-        self.unread.clear()
+        first, sound = self.iteration - len(self.unread), self.sound
+        self.unread, self.sound = [], []
         rows = []
         for offset, values in enumerate(mean_over_processes(table).tolist()):
             losses, iteration = dict(zip(names, values)), first + offset + 1
-            self._check_finite(losses, iteration)
+            self._check_finite(losses, iteration, *sound[offset])
             self.pending.append(losses)
             self.recent.append(sum(losses.values()))
             if iteration % self.log_period == 0 or iteration == self.settings["max_iters"]:
@@ -210,16 +211,16 @@ class TrainingRun:
         seconds = round(time.monotonic() - self.start_time, 3)
         return {"iteration": iteration, **means, "loss": sum(means.values()), "learning_rate": rate, "seconds": seconds}
 
-    def _check_finite(self, losses: dict[str, float], iteration: int) -> None:
+    def _check_finite(self, losses: dict[str, float], iteration: int, sound_images, sound_boxes) -> None:
         bad = [f"{name} = {value}" for name, value in losses.items() if not math.isfinite(value)]
         if bad:
-            raise NonFiniteLoss(f"iteration {iteration}: {', '.join(bad)}. Likely cause: {self._likely_cause()}")
+            cause = self._likely_cause(bool(sound_images), bool(sound_boxes))
+            raise NonFiniteLoss(f"iteration {iteration}: {', '.join(bad)}. Likely cause: {cause}")
 
-    def _likely_cause(self) -> str:
-        images, gt_boxes = self.batch
-        if not images.isfinite().all():
+    def _likely_cause(self, sound_images: bool, sound_boxes: bool) -> str:
+        if not sound_images:
             return "an image of the batch holds NaN or infinite pixels"
-        if not gt_boxes.isfinite().all():
+        if not sound_boxes:
             return "a ground-truth box of the batch is NaN or infinite"
         if self.recent and self.recent[-1] > 3 * min(self.recent):
             return (
@@ -299,9 +300,12 @@ class TrainingRun:
             raise ValueError(f"{path} is of another detector: {' '.join(str(error).split())[:300]}") from None
         ckpt.restore_loose_numbers(self.detector, state["numbers"], self.device)
         self._load_optimizer(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # of float16; another kind of GPU may have trained in another precision
+            self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
+        elif self.average is not None:  # it begins here, and is what the detector ends with
+            self.average.module.load_state_dict(self.detector.state_dict())
         self.iteration, self.pending, self.history = state["iteration"], state["pending"], History(state["history"])
         self.recent.extend(state.get("recent", ()))
         self.random_at_start = state.get("random_at_start", state["random"])

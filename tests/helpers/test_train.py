@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_detector import TinyDetector, TinyImages, tiny_loader
@@ -535,6 +536,59 @@ def test_broken_pixels_are_blamed():
         train(loader=[(paths, images, gt_boxes)])
 
 
+def plain_run(**settings):
+    """A `TrainingRun` without what its options add."""
+    off = {"seed": None, "freeze_batchnorm": False, "mixed_precision": False, "ema_decay": None, "clip_grad_norm": None}
+    length = {"max_iters": 9, "schedule": "step", "warmup_iters": 0}
+    rates = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "backbone_lr_factor": 1.0}
+    settings = off | length | rates | settings
+    return TrainingRun(TinyDetector(), torch.device("cpu"), settings, log_period=4, channels_last=False)
+
+
+@pytest.mark.parametrize(("spoilt", "cause"), [(1, "an image of the batch"), (2, "a ground-truth box of the batch")])
+def test_batch_that_is_blamed_is_the_one_of_the_loss_although_losses_are_read_later(spoilt, cause):
+    batch = next(iter(tiny_loader()))
+    bad = [batch[0], batch[1].clone(), batch[2].clone()]
+    bad[spoilt][0, 0, 0] = float("nan")
+    run = plain_run()
+    run.open_loader([batch, bad, batch])
+    for _ in range(3):  # as on a GPU, which is asked once in a logging period
+        run.step()
+    with pytest.raises(NonFiniteLoss, match=rf"iteration 2: .*{cause}"):
+        run.collect(force=True)
+
+
+def test_average_that_begins_with_a_resume_is_of_the_trained_weights(tmp_path):
+    detector, _ = train(checkpoint=tmp_path / "c.pt")
+    torch.manual_seed(9)
+    with pytest.warns(UserWarning, match="ema_decay None -> 0.9"):
+        again, _ = train(TinyDetector(), checkpoint=tmp_path / "c.pt", resume=True, ema_decay=0.9)
+    assert same_weights(again, detector)
+
+
+def test_run_goes_on_on_a_gpu_that_computes_in_another_half_precision(tmp_path):
+    train(max_iters=3, checkpoint=tmp_path / "c.pt")  # bfloat16 and float32 leave the scaler empty
+    run = plain_run()
+    run.scaler = torch.amp.GradScaler("cpu", enabled=True)  # of float16
+    with pytest.warns(UserWarning, match="other settings"):
+        run.load(tmp_path / "c.pt")
+    assert run.iteration == 3
+    assert run.scaler.get_scale() == torch.amp.GradScaler("cpu", enabled=True).get_scale()
+
+
+def test_numbers_of_numpy_do_not_spoil_the_checkpoint(tmp_path):
+    class WithNumpy(TinyDetector):
+        def forward(self, *args, **kwargs):
+            losses = super().forward(*args, **kwargs)
+            self._normalizer = np.float64(self._normalizer)
+            return losses
+
+    options = {"checkpoint": tmp_path / "c.pt", "learning_rate": np.float64(0.01), "warmup_iters": np.int64(2)}
+    _, whole = train(WithNumpy(), **options)
+    assert load(tmp_path / "c.pt")["settings"]["learning_rate"] == 0.01
+    assert losses_of(train(WithNumpy(), resume=True, **options)[1]) == losses_of(whole)
+
+
 def test_gpu_out_of_memory_says_which_batch_size_to_try():
     class Greedy(TinyDetector):
         def forward(self, *args, **kwargs):
@@ -662,17 +716,18 @@ def test_gradient_is_clipped_to_its_norm(norm):
         torch.testing.assert_close(after, before - 0.1 * share * before.grad, rtol=1e-4, atol=1e-7)
 
 
-def test_tensorboard_log_holds_every_row_once_after_a_kill(tmp_path):
+@pytest.mark.parametrize("period", [3, 100])  # a checkpoint two iterations before the kill, and none
+def test_tensorboard_log_holds_every_row_once_after_a_kill(period, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
     class Off(Exception):
         pass
 
     def power_off(history):
-        if history.column("iteration")[-1] == 8:  # two iterations after the checkpoint
+        if history.column("iteration")[-1] == 8:
             raise Off
 
-    options = {"tensorboard": tmp_path / "log", "checkpoint": tmp_path / "c.pt", "checkpoint_period": 3}
+    options = {"tensorboard": tmp_path / "log", "checkpoint": tmp_path / "c.pt", "checkpoint_period": period}
     with pytest.raises(Off):
         train(on_row=power_off, **options)
     _, history = train(resume=True, **options)
@@ -757,9 +812,7 @@ def test_denormals_are_zero_inside_and_only_there():
 
 
 def test_processes_without_a_seed_would_all_get_the_same_batches():
-    settings = {"seed": None, "freeze_batchnorm": False, "mixed_precision": False, "ema_decay": None}
-    rates = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "backbone_lr_factor": 1.0}
-    run = TrainingRun(TinyDetector(), torch.device("cpu"), settings | rates, log_period=4, channels_last=False)
+    run = plain_run()
     run.world_size = 2
     with pytest.raises(ValueError, match="with a seed"):
         run.open_loader(tiny_loader())
