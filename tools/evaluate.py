@@ -10,6 +10,8 @@ from autograder.errors import KitError
 
 LEARNED_NOTHING = 0.01  # mAP of a run that is too short
 SHOWN_SCORE = 0.3  # pictures and counts of mistakes leave out what nobody would look at
+# Of section "data", what an evaluation reads; the rest belongs to the training.
+READ = ("data.root", "data.image_size", "data.cache")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +35,16 @@ def run(args: argparse.Namespace) -> int:
     file = args.folder / runs.CONFIGURATION
     configuration = load_configuration(file, args.overrides)
     own = load_configuration(file)
-    for key, value in configuration["train"].items():
-        if value != own["train"][key]:
-            raise KitError(f"train.{key} changes nothing in an evaluation; `kit train` takes it")
     changed = {
         f"{section}.{key}": value
-        for section in ("data", "model", "evaluate")
-        for key, value in configuration[section].items()
+        for section, values in configuration.items()
+        for key, value in values.items()
         if value != own[section][key] and f"{section}.{key}" not in ("data.cache", "evaluate.batch_size")
     }
+    for name in changed:
+        section = name.partition(".")[0]
+        if section == "train" or (section == "data" and name not in READ) or name == "model.weights":
+            raise KitError(f"{name} changes nothing in an evaluation; `kit train` takes it")
     out = args.out or _place(args.folder, changed, args.weights)
     evaluate_run(args.folder, configuration, runs.choose_device(args.device), args.weights, out)
     return 0
@@ -114,24 +117,35 @@ def evaluate_run(
         The content of `metrics.json`.
 
     Raises:
-        KitError: the weights are missing or do not fit, or the data are not there.
+        KitError: the weights are missing or do not fit, the data are not there, nothing can be written to the folder,
+            or the detector fails.
     """
     from helpers.inference import detect, ground_truth_of
     from tools import runs
 
     dataset = open_images(configuration)
-    options, out = configuration["evaluate"], out or folder
+    options, out, weights = configuration["evaluate"], out or folder, weights or folder / runs.WEIGHTS
     names = runs.class_names(dataset)
     detector = runs.build_detector(configuration["model"], len(names), pretrained=False)
-    _load_weights(detector, weights or folder / runs.WEIGHTS)
+    _load_weights(detector, weights)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KitError(f"--out {out}: {error.strerror}") from error
     print(runs.describe(dataset, options["split"]))
     thresholds = options["score_thresh"], options["nms_thresh"]
     try:
         predictions = detect(detector, dataset, *thresholds, device, batch_size=options["batch_size"])
+        metrics, pictures = measure(predictions, ground_truth_of(dataset), names, options, dataset)
     except OSError as error:
         raise KitError(str(error)) from error
-    metrics, pictures = measure(predictions, ground_truth_of(dataset), names, options, dataset)
-    out.mkdir(parents=True, exist_ok=True)
+    except Exception as error:  # of the folder's code, or because of what it returns
+        raise KitError(
+            f"{configuration['model']['folder']}: its detector cannot be evaluated: {type(error).__name__}: {error} "
+            f"({runs.where(error, configuration['model']['folder'])})"
+        ) from error
+    metrics["configuration"] = {section: configuration[section] for section in ("data", "model", "evaluate")}
+    metrics["weights"] = {"file": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
     (out / runs.METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for name, figure in zip(runs.PICTURES, pictures):
         figure.savefig(out / name, dpi=110)
@@ -156,17 +170,20 @@ def measure(predictions: dict, ground_truth: dict, names: dict[int, str], option
     """
     from helpers.coco import evaluate_coco
     from helpers.errors import confusion_figure, cost_of_errors, error_bars, find_errors
-    from helpers.evaluation import MODES, evaluate_as_original, evaluate_voc
+    from helpers.evaluation import MODES, ORIGINAL_SCORE, evaluate_as_original, evaluate_voc
     from helpers.inference import in_file_pixels
     from helpers.misses import miss_gallery
     from helpers.plots import ap_bars, precision_recall_curves
 
     count, threshold, offset = len(names), options["iou_threshold"], options["pixel_offset"]
-    gallery = miss_gallery(images, predictions, ground_truth, names, SHOWN_SCORE, threshold)
+    shown = max(SHOWN_SCORE, options["score_thresh"])
+    gallery = miss_gallery(images, predictions, ground_truth, names, shown, threshold)
     predictions, ground_truth = (in_file_pixels(images, boxes) for boxes in (predictions, ground_truth))
     result = evaluate_voc(predictions, ground_truth, count, threshold, options["mode"], offset)
-    original = evaluate_as_original(predictions, ground_truth, count)
-    errors = find_errors(predictions, ground_truth, count, SHOWN_SCORE, threshold, offset)
+    original = None  # of what it keeps some may be left out already
+    if options["score_thresh"] <= ORIGINAL_SCORE:
+        original = evaluate_as_original(predictions, ground_truth, count, ORIGINAL_SCORE)
+    errors = find_errors(predictions, ground_truth, count, shown, threshold, offset)
     cost = cost_of_errors(find_errors(predictions, ground_truth, count, 0.0, threshold, offset), count)
     try:
         coco = evaluate_coco(predictions, ground_truth, count)
@@ -176,13 +193,12 @@ def measure(predictions: dict, ground_truth: dict, names: dict[int, str], option
         **result.as_dict(names),
         "images": len(ground_truth),
         "detections": sum(len(scores) for _, _, scores in predictions.values()),
-        "options": options,
         "other_modes": {
             mode: evaluate_voc(predictions, ground_truth, count, threshold, mode, offset).mean_ap for mode in MODES
         },
         "as_the_original_computed_it": original.mean_ap if original else None,
         "coco": coco,
-        f"mistakes above {SHOWN_SCORE}": errors.counts(),
+        f"mistakes above {shown}": errors.counts(),
         "cost_of_mistakes": cost,
     }
     there = {names[k]: one for k, one in enumerate(result.classes) if one.num_objects}
@@ -227,5 +243,5 @@ def _print(metrics: dict) -> None:
     Console(highlight=False).print(table)
     if metrics["mAP"] is not None and metrics["mAP"] < LEARNED_NOTHING:
         print("so low a mAP means that nothing was learned yet: too few iterations, or something is wrong")
-    sizes = "COCO counts an object by its pixels in the file, and the 100 surest detections of an image"
+    sizes = "COCO counts an object by its pixels in the file, and the 100 surest detections of each class in an image"
     print(metrics["coco"].get("missing", sizes))

@@ -7,7 +7,9 @@ from autograder.errors import KitError
 from tools import runs
 from tools.configuration import load_configuration, save_configuration
 
-EARLIER = ".earlier"  # in the folder: the run that `--overwrite` is to throw away, until the new one is trained
+# In the folder: the run that `--overwrite` is to throw away, until the new one is trained; and one that was itself
+# begun with `--overwrite` and never trained to its end.
+EARLIER, UNFINISHED = ".earlier", ".unfinished"
 
 
 class RunFolder:
@@ -18,7 +20,9 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path):
-        self.folder, self.earlier = folder, folder / EARLIER
+        self.folder, self.earlier, self.unfinished = folder, folder / EARLIER, folder / UNFINISHED
+        self._aside = self.earlier  # where `--overwrite` has put the run that was there
+        self.is_back = False  # that run
         self.checkpoint = folder / runs.CHECKPOINT
         self._found = None  # of a run that is gone on with: its small files, and when its checkpoint was written
 
@@ -68,22 +72,26 @@ class RunFolder:
                     path.write_bytes(content)
                 elif self._time_of_checkpoint() == time_of_checkpoint:
                     path.unlink(missing_ok=True)
-        elif self.earlier.is_dir() and not self.checkpoint.exists():
+        elif self._aside.is_dir() and not self.checkpoint.exists():
             self._empty()
-            for path in self.earlier.iterdir():
+            for path in self._aside.iterdir():
                 path.rename(self.folder / path.name)
-            self.earlier.rmdir()
+            self._aside.rmdir()
+            self.is_back = True
         elif not self.checkpoint.exists() and not (self.folder / runs.HISTORY).exists():
             self._empty()  # or the next start would be told of a run that is none
 
     def finish(self) -> None:
         """The run is trained: let go of the one before it."""
-        shutil.rmtree(self.earlier, ignore_errors=True)
+        for place in (self.earlier, self.unfinished):
+            shutil.rmtree(place, ignore_errors=True)
 
     def how_to_go_on(self) -> str:
         """What a person who has stopped the training may do."""
         from helpers import checkpoint
 
+        if self.is_back:
+            return f"nothing of this run is saved; {self.folder} holds the run before it again"
         lines = ["nothing of this run is saved"]
         if self.checkpoint.exists():
             done = checkpoint.load(self.checkpoint)["iteration"]
@@ -98,12 +106,15 @@ class RunFolder:
 
     def _set_aside(self) -> None:
         if self.earlier.is_dir() and not (self.folder / runs.WEIGHTS).exists():
-            self._empty()  # what was not trained to its end is not worth the run before it
-            return
-        shutil.rmtree(self.earlier, ignore_errors=True)
-        self.earlier.mkdir()
+            # What was not trained to its end is not worth the run before it, nor what was killed at once that one.
+            self._aside = self.unfinished
+            if self.unfinished.is_dir() and not self.checkpoint.exists():
+                self._empty()
+                return
+        shutil.rmtree(self._aside, ignore_errors=True)
+        self._aside.mkdir()
         for path in self._own():
-            path.rename(self.earlier / path.name)
+            path.rename(self._aside / path.name)
 
     def _empty(self) -> None:
         for path in self._own():

@@ -1,9 +1,11 @@
 """A training run's folder, and the data, detector and device that its configuration asks for."""
 
+import contextlib
 import hashlib
 import inspect
 import json
 import os
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from helpers.annotations import AnnotationError
 from helpers.dataset import VOC2007DetectionTiny
 from helpers.inference import whole_and_indices
 from helpers.sampling import leave_interrupts_to_the_loop
-from tools.configuration import differences
+from tools.configuration import differences, known_keys
 
 CONFIGURATION, CHECKPOINT, WEIGHTS = "config.yaml", "checkpoint.pt", "weights.pt"
 HISTORY, LOSSES, METRICS = "history.jsonl", "losses.png", "metrics.json"
@@ -98,7 +100,7 @@ def open_split(data: dict, split: str, images: int | None, training: bool):
         data: that section of a configuration.
         split: such as "train".
         images: use only the first of them; `None` uses all.
-        training: with augmentation and cache, or plain.
+        training: cropped, with augmentation and cache, or whole.
 
     Returns:
         A `VOC2007DetectionTiny` or a `Subset` of one.
@@ -108,7 +110,7 @@ def open_split(data: dict, split: str, images: int | None, training: bool):
     """
     options = {k: v for k, v in data.items() if k not in ("root", "train_split", "train_images")} | {"crop": True}
     if not training:
-        options = {"image_size": data["image_size"]}
+        options = {"image_size": data["image_size"], "crop": False}
     try:
         dataset = VOC2007DetectionTiny(data_root(data), split, **options)
     except (OSError, AnnotationError, ValueError) as error:
@@ -206,6 +208,22 @@ def last_line(error: BaseException) -> str:
     return lines[-1] if "DataLoader worker" in lines[0] else "\n".join(lines)
 
 
+def where(error: BaseException, folder: str | Path) -> str:
+    """Say which line an error comes from: the last one in a folder, or the last one of all.
+
+    Args:
+        error: one that was raised.
+        folder: of the code that is to be looked at.
+
+    Returns:
+        "FILE, line N".
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(folder).resolve() in Path(frame.filename).resolve().parents]
+    frame = (own or frames)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"
+
+
 def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> torch.nn.Module:
     """Build the FCOS of a folder.
 
@@ -221,6 +239,7 @@ def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> to
         KitError: the folder lacks a file, its code fails, or the backbone's weights are not there.
     """
     from autograder.oracle import load_solutions
+    from autograder.worker.models import offline_models
 
     folder = Path(model["folder"])
     folder = folder if folder.is_absolute() or folder.is_dir() else ROOT / folder
@@ -228,11 +247,16 @@ def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> to
         if not (folder / name).is_file():
             raise KitError(f"model.folder: there is no {folder / name}")
     try:
-        FCOS = load_solutions(folder=folder.resolve()).FCOS
-        options = {"backbone": model["backbone"], "weights": model["weights"] if pretrained else None}
-        if "weights" not in inspect.signature(FCOS).parameters:  # written for the original assignment
-            options = {}
-        return FCOS(num_classes, model["fpn_channels"], list(model["stem_channels"]), **options)
+        with contextlib.nullcontext() if pretrained else offline_models():
+            FCOS = load_solutions(folder=folder.resolve()).FCOS
+            options = {"backbone": model["backbone"], "weights": model["weights"] if pretrained else None}
+            known = inspect.signature(FCOS).parameters
+            if "weights" not in known:  # written for the original assignment: it has a backbone of its own
+                _check_default_backbone(folder, model)
+                options = {}
+            return FCOS(num_classes, model["fpn_channels"], list(model["stem_channels"]), **options)
+    except KitError:
+        raise
     except Exception as error:  # the folder's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise KitError(
@@ -240,6 +264,20 @@ def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> to
             f"{reason[:300] + '...' * (len(reason) > 300)} (model.weights=FILE takes a state dict of this backbone, "
             "model.weights=null random weights; model.backbone=NAME names another one)"
         ) from error
+
+
+def _check_default_backbone(folder: Path, model: dict) -> None:
+    """Refuse settings that a detector of the original signature, FCOS(num_classes, fpn_channels, stem_channels), lacks.
+
+    It would train with its own backbone, and the run's configuration would name another.
+    """
+    own = {key: known_keys()["model"][key].default for key in ("backbone", "weights")}
+    changed = [f"model.{key}={model[key]}" for key in own if model[key] != own[key]]
+    if changed:
+        raise KitError(
+            f"{folder}: FCOS takes neither backbone nor weights, so that {' and '.join(changed)} would change nothing; "
+            f"leave them at {own['backbone']} and {own['weights']}"
+        )
 
 
 def training_loader(dataset, train: dict, device: str, world_size: int) -> DataLoader:

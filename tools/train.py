@@ -74,7 +74,9 @@ def run(args: argparse.Namespace) -> int:
 def _kill_ends_like_ctrl_c() -> Iterator[None]:
     """Let SIGTERM end a training as Ctrl-C does, saved and with its folder in order.
 
-    A cluster's scheduler sends it some time before it kills, and torchrun when another process has failed.
+    A cluster's scheduler sends it some time before it kills, and torchrun when another process has failed. As with
+    Ctrl-C, several processes go back to the last checkpoint that was due; so does one on a GPU that was started with
+    Ctrl-C ignored.
     """
 
     def interrupt(number, frame):

@@ -103,7 +103,7 @@ def test_figures_name_kinds_and_classes():
     figure = error_bars(errors, cost_of_errors(errors, 2))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["missed entirely", *MISTAKES[-2::-1]]
     assert "scores above 0.3" in figure.axes[0].get_xlabel()
-    assert "all scores" in figure.axes[1].get_xlabel()  # the costs are of all
+    assert "all detections" in figure.axes[1].get_xlabel()  # the costs are of all
     figure = confusion_figure(errors, {0: "cat", 1: "dog"})
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["cat", "dog", "not found"]
     assert "scores above 0.3" in figure.axes[0].get_xlabel()

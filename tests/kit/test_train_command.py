@@ -1,5 +1,6 @@
 """`kit train` and `kit evaluate`: configurations that name their mistakes, and one small run from end to end."""
 
+import hashlib
 import json
 import math
 import os
@@ -386,19 +387,21 @@ def test_killed_training_is_saved_and_says_how_to_go_on(in_background, small_run
     def ignore_ctrl_c():
         signal.signal(signal.SIGINT, signal.SIG_IGN if in_background else signal.default_int_handler)
 
-    arguments = [*small_run[1], "--out", str(tmp_path / "run"), "train.max_iters=100000"]
-    process = subprocess.Popen(
-        [*KIT, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=ignore_ctrl_c
-    )
+    long = ["train.max_iters=100000", "train.checkpoint_period=100000", f"train.num_workers={2 * in_background}"]
+    arguments = [*small_run[1], "--out", str(tmp_path / "run"), *long]
+    log = tmp_path / "stderr"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*KIT, *arguments], cwd=ROOT, stderr=file, preexec_fn=ignore_ctrl_c, start_new_session=True
+        )
     deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / runs.CHECKPOINT).exists() and time.monotonic() < deadline:
+    while "training:" not in log.read_text() and time.monotonic() < deadline:  # the bar, before the first step
         time.sleep(0.1)
-    process.terminate()
-    error = process.communicate()[1]
-    assert process.returncode == 130, error
+    os.killpg(process.pid, signal.SIGTERM)  # to those that load images as well
+    assert process.wait(60) == 130, log.read_text()
     done = torch.load(tmp_path / "run" / runs.CHECKPOINT, weights_only=False)["iteration"]
-    assert f"{done} iterations are saved in {tmp_path / 'run' / runs.CHECKPOINT}; go on with" in error
-    assert History.load(tmp_path / "run" / runs.HISTORY).column("iteration")[0] == 2
+    assert f"{done} iterations are saved in {tmp_path / 'run' / runs.CHECKPOINT}; go on with" in log.read_text()
+    assert 1 <= done < 100_000
 
 
 FAILS_ALONE = """
@@ -483,6 +486,10 @@ BAD_EVALUATIONS = [
     ("no_batch", ["evaluate.batch_size=0"], "evaluate.batch_size must be at least 1, not 0"),
     ("no_folder", ["model.folder=nowhere"], "model.folder: there is no"),
     ("no_image", ["evaluate.images=0"], "at least 1"),
+    ("augmentation", ["data.scale_jitter=[0.5, 1]"], "data.scale_jitter changes nothing in an evaluation"),
+    ("images_of_training", ["data.train_images=2"], "data.train_images changes nothing in an evaluation"),
+    ("weights_of_the_backbone", ["model.weights=a.pt"], "model.weights changes nothing in an evaluation"),
+    ("no_folder_for_results", ["--out", __file__], f"--out {__file__}: File exists"),
 ]
 
 
@@ -494,6 +501,70 @@ def test_bad_evaluation_is_one_line(arguments, message, small_run, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("kit evaluate: ")
     assert message in error
+
+
+def test_detector_that_fails_in_the_evaluation_is_one_line_and_the_training_is_kept(
+    small_run, solution_copy, tmp_path, capsys
+):
+    with (solution_copy / "one_stage_detector.py").open("a") as file:
+        file.write(
+            "\n\ndef spoiled(self, *args, **kwargs):\n    raise IndexError('too many')\n\n\nFCOS.inference = spoiled\n"
+        )
+
+    arguments = [*small_run[1], "--out", str(tmp_path / "run"), f"model.folder={solution_copy}"]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-2].startswith("the training is done and saved; `kit evaluate")
+    assert re.search(r"cannot be evaluated: IndexError: too many \(one_stage_detector.py, line \d+\)$", said[-1])
+    assert (tmp_path / "run" / runs.WEIGHTS).exists()
+
+
+def test_figures_say_what_they_are_of(small_run, tmp_path):
+    assert (
+        cli.main(
+            ["evaluate", str(small_run[0]), "data.image_size=96", "evaluate.score_thresh=0.45", "--out", str(tmp_path)]
+        )
+        == 0
+    )
+    metrics = json.loads((tmp_path / runs.METRICS).read_text())
+    assert metrics["configuration"]["data"]["image_size"] == 96
+    assert metrics["configuration"]["evaluate"]["score_thresh"] == 0.45
+    digest = hashlib.sha256((small_run[0] / runs.WEIGHTS).read_bytes()).hexdigest()
+    assert metrics["weights"] == {"file": str(small_run[0] / runs.WEIGHTS), "sha256": digest}
+    assert "mistakes above 0.45" in metrics
+    assert metrics["as_the_original_computed_it"] is None  # detections between 0.4 and 0.45 are not there
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_images_are_measured_whole(split, small_run):
+    data = load_configuration(small_run[0] / runs.CONFIGURATION)["data"]
+    assert not runs.open_split(data, split, None, training=False).crop
+    assert runs.open_split(data, "train", None, training=True).crop
+
+
+OWN_BACKBONE = """
+from torchvision.models import mobilenet_v2
+
+from detector import FCOS as Solution
+
+
+class FCOS(Solution):
+    def __init__(self, num_classes, fpn_channels, stem_channels):
+        super().__init__(num_classes, fpn_channels, stem_channels, weights=None, backbone="mobilenet_v2")
+        mobilenet_v2(weights="DEFAULT")
+"""
+
+
+def test_detector_of_the_original_signature_has_a_backbone_of_its_own(solution_copy, monkeypatch):
+    (solution_copy / "one_stage_detector.py").rename(solution_copy / "detector.py")
+    (solution_copy / "one_stage_detector.py").write_text(OWN_BACKBONE)
+    model = {"folder": str(solution_copy), "fpn_channels": 8, "stem_channels": [8]}
+    asked = {"backbone": "mobilenet_v2", "weights": None}
+    with pytest.raises(KitError, match=r"model.backbone=mobilenet_v2 and model.weights=None would change nothing"):
+        runs.build_detector(model | asked, 20)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("this needs no network"))
+    own = {"backbone": "regnet_x_400mf", "weights": "DEFAULT"}
+    runs.build_detector(model | own, 20, pretrained=False)  # its weights are loaded from the run anyway
 
 
 # what is wrong, arguments after the configuration, words of the message
@@ -572,10 +643,36 @@ def test_run_that_is_thrown_away_goes_when_the_new_one_is_trained(small_run, tmp
 
 def test_run_before_those_that_were_never_trained_to_their_end_is_not_lost(earlier):
     folder, configuration = earlier
-    for _ in range(3):  # killed after the first time, stopped after the second
+    for n in range(3):  # killed after the first time, stopped after the second
         prepare_folder(folder, configuration, resume=False, overwrite=True)
-        (folder / runs.CHECKPOINT).write_bytes(b"of a few iterations")
+        (folder / runs.CHECKPOINT).write_bytes(b"of %d iterations" % n)
     assert (folder / EARLIER / runs.CHECKPOINT).read_bytes() == b"precious"
+    place = RunFolder(folder)
+    place.prepare(configuration, resume=False, overwrite=True)
+    assert not (folder / runs.CHECKPOINT).exists()
+    place.take_back()  # it failed before its first checkpoint
+    assert (folder / runs.CHECKPOINT).read_bytes() == b"of 2 iterations"
+    assert (folder / EARLIER / runs.CHECKPOINT).read_bytes() == b"precious"
+    prepare_folder(folder, configuration, resume=False, overwrite=True)  # killed at once, and again
+    place = RunFolder(folder)
+    place.prepare(configuration, resume=False, overwrite=True)
+    place.take_back()
+    assert (folder / runs.CHECKPOINT).read_bytes() == b"of 2 iterations"
+    place.finish()
+    assert {path.name for path in folder.iterdir()} == {runs.CONFIGURATION, runs.CHECKPOINT}
+
+
+def test_stop_before_the_first_checkpoint_says_that_the_earlier_run_is_back(small_run, tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    shutil.copytree(small_run[0], tmp_path / "run")
+    monkeypatch.setattr(runs, "open_split", stop)
+    assert cli.main([*small_run[1], "--out", str(tmp_path / "run"), "--overwrite", "--no-evaluation"]) == 130
+    said = capsys.readouterr().err
+    assert f"nothing of this run is saved; {tmp_path / 'run'} holds the run before it again" in said
+    assert "go on with" not in said
+    assert content(tmp_path / "run") == content(small_run[0])
 
 
 # rank of a process, cache -> what it does, in order
@@ -625,7 +722,7 @@ def test_all_modes_measure_boxes_in_one_way():
     # Sides 2 x 2 and 1 x 2: IoU 2/4. With a pixel more, 3 x 3 and 2 x 3: IoU 6/9, which is enough.
     truth = {0: (np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([0]), np.array([False]))}
     found = {0: (np.array([[0.0, 0.0, 1.0, 2.0]]), np.array([0]), np.array([0.9]))}
-    options = {"iou_threshold": 0.6, "mode": "area", "pixel_offset": 1}
+    options = {"iou_threshold": 0.6, "mode": "area", "pixel_offset": 1, "score_thresh": 0.05}
     metrics, _ = evaluate.measure(found, truth, {0: "cat"}, options, [np.zeros((3, 32, 32))])
     assert metrics["mAP"] == metrics["other_modes"]["area"] == metrics["other_modes"]["11-point"] == 1
 
