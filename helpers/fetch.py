@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -127,9 +126,7 @@ def _transfer(url: str, file: RemoteFile, part: Path, start: int, timeout: float
     """Let wget get the bytes from `start` on, into a file of its own beside `part`."""
     import wget
 
-    parts = urllib.parse.urlsplit(url)
-    url = parts._replace(path=urllib.parse.unquote(parts.path)).geturl()  # wget quotes it
-    with _installed(_Transfer(file, start, timeout)):
+    with _installed(_Transfer(url, file, start, timeout)):
         wget.download(url, out=f"{part}.from{start}-", bar=None)
 
 
@@ -155,10 +152,13 @@ class _Transfer(urllib.request.BaseHandler):
 
     handler_order = 1001  # after urllib's own handler has dealt with redirects and errors
 
-    def __init__(self, file: RemoteFile, start: int, timeout: float):
-        self.file, self.start, self.timeout = file, start, timeout
+    def __init__(self, url: str, file: RemoteFile, start: int, timeout: float):
+        self.url, self.file, self.start, self.timeout = url, file, start, timeout
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        if "%" in self.url:  # it is quoted, and wget has quoted it once more
+            request.full_url = self.url
+        self.url = ""  # a redirect leads elsewhere
         request.timeout = self.timeout
         request.add_header("User-Agent", "fcos-course-kit")
         if self.start:

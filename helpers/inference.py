@@ -180,11 +180,12 @@ def _in_order(loader: DataLoader) -> bool:
     """Whether a loader gives every image of its data set, one after the other."""
     if isinstance(loader.dataset, IterableDataset):  # it has no numbers: its order is what it gives
         return not loader.drop_last
-    batches = loader.batch_sampler
-    if batches is None:  # no batches at all
-        return isinstance(loader.sampler, SequentialSampler)
-    # One that the user has made may hold any sampler; `loader.sampler` then says nothing of it.
-    return type(batches) is BatchSampler and isinstance(batches.sampler, SequentialSampler) and not batches.drop_last
+    batches, sampler = loader.batch_sampler, loader.sampler
+    if batches is not None:
+        if type(batches) is not BatchSampler or batches.drop_last:
+            return False
+        sampler = batches.sampler  # of one that the user has made `loader.sampler` says nothing
+    return isinstance(sampler, SequentialSampler) and len(sampler) == len(loader.dataset)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,10 @@ So a resumed run needs to know nothing but its iteration, and neither the number
 training processes changes what the model sees.
 """
 
+import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -120,9 +122,18 @@ def leave_interrupts_to_the_loop(worker: int, then: Callable[[int], None] | None
         then: called with the number as well.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `kit train` ends in order then; its loader tells them when
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_parent_says_so, daemon=True).start()
     if then is not None:
         then(worker)
+
+
+def _end_when_the_parent_says_so() -> None:
+    """Hear SIGTERM of the training process, which ends its loader so, and of nobody else: schedulers send it to all."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def can_shuffle(loader) -> bool:

@@ -11,7 +11,7 @@ from autograder.errors import KitError
 LEARNED_NOTHING = 0.01  # mAP of a run that is too short
 SHOWN_SCORE = 0.3  # pictures and counts of mistakes leave out what nobody would look at
 # Of section "data", what an evaluation reads; the rest belongs to the training.
-READ = ("data.root", "data.image_size", "data.cache")
+READ = ("data.root", "data.image_size")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -136,14 +136,15 @@ def evaluate_run(
     thresholds = options["score_thresh"], options["nms_thresh"]
     try:
         predictions = detect(detector, dataset, *thresholds, device, batch_size=options["batch_size"])
-        metrics, pictures = measure(predictions, ground_truth_of(dataset), names, options, dataset)
     except OSError as error:
         raise KitError(str(error)) from error
-    except Exception as error:  # of the folder's code, or because of what it returns
-        raise KitError(
-            f"{configuration['model']['folder']}: its detector cannot be evaluated: {type(error).__name__}: {error} "
-            f"({runs.where(error, configuration['model']['folder'])})"
-        ) from error
+    except Exception as error:  # the folder's code may raise anything
+        place = runs.where(error, configuration["model"])
+        raise _cannot_be_evaluated(configuration, f"{type(error).__name__}: {error} ({place})") from error
+    try:
+        metrics, pictures = measure(predictions, ground_truth_of(dataset), names, options, dataset)
+    except ValueError as error:  # of what the detector has returned
+        raise _cannot_be_evaluated(configuration, str(error)) from error
     metrics["configuration"] = {section: configuration[section] for section in ("data", "model", "evaluate")}
     metrics["weights"] = {"file": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
     (out / runs.METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -152,6 +153,11 @@ def evaluate_run(
     _print(metrics)
     print(f"all figures and pictures are in {out}")
     return metrics
+
+
+def _cannot_be_evaluated(configuration: dict, reason: str) -> KitError:
+    folder = configuration["model"]["folder"]
+    return KitError(f"{folder}: what its detector gives cannot be evaluated: {' '.join(reason.split())[:500]}")
 
 
 def measure(predictions: dict, ground_truth: dict, names: dict[int, str], options: dict, images) -> tuple[dict, list]:

@@ -72,7 +72,7 @@ class RunFolder:
                     path.write_bytes(content)
                 elif self._time_of_checkpoint() == time_of_checkpoint:
                     path.unlink(missing_ok=True)
-        elif self._aside.is_dir() and not self.checkpoint.exists():
+        elif _holds_something(self._aside) and not self.checkpoint.exists():
             self._empty()
             for path in self._aside.iterdir():
                 path.rename(self.folder / path.name)
@@ -97,7 +97,7 @@ class RunFolder:
             done = checkpoint.load(self.checkpoint)["iteration"]
             again = f"kit train {self.folder / runs.CONFIGURATION} --out {self.folder} --resume"
             lines = [f"{done} iterations are saved in {self.checkpoint}; go on with `{again}`"]
-        if self.earlier.is_dir():
+        if _holds_something(self.earlier):
             lines.append(
                 f"the run before it lies in {self.earlier} until this one is trained; to have it back, move what is in "
                 f"there over what is in {self.folder}"
@@ -105,12 +105,13 @@ class RunFolder:
         return "\n".join(lines)
 
     def _set_aside(self) -> None:
-        if self.earlier.is_dir() and not (self.folder / runs.WEIGHTS).exists():
-            # What was not trained to its end is not worth the run before it, nor what was killed at once that one.
-            self._aside = self.unfinished
-            if self.unfinished.is_dir() and not self.checkpoint.exists():
+        if _holds_something(self.earlier) and not (self.folder / runs.WEIGHTS).exists():
+            # What was not trained to its end is not worth the run before it, nor what was killed at once any other.
+            if not self.checkpoint.exists():
+                self._aside = self.unfinished if _holds_something(self.unfinished) else self.earlier
                 self._empty()
                 return
+            self._aside = self.unfinished
         shutil.rmtree(self._aside, ignore_errors=True)
         self._aside.mkdir()
         for path in self._own():
@@ -128,3 +129,7 @@ class RunFolder:
 
     def _time_of_checkpoint(self) -> int | None:
         return self.checkpoint.stat().st_mtime_ns if self.checkpoint.exists() else None
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())

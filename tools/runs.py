@@ -208,18 +208,18 @@ def last_line(error: BaseException) -> str:
     return lines[-1] if "DataLoader worker" in lines[0] else "\n".join(lines)
 
 
-def where(error: BaseException, folder: str | Path) -> str:
-    """Say which line an error comes from: the last one in a folder, or the last one of all.
+def where(error: BaseException, model: dict) -> str:
+    """Say which line an error comes from: the last one in the folder of the detector, or the last one of all.
 
     Args:
         error: one that was raised.
-        folder: of the code that is to be looked at.
+        model: that section of a configuration.
 
     Returns:
         "FILE, line N".
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(folder).resolve() in Path(frame.filename).resolve().parents]
+    frames, folder = traceback.extract_tb(error.__traceback__), _folder_of(model).resolve()
+    own = [frame for frame in frames if folder in Path(frame.filename).resolve().parents]
     frame = (own or frames)[-1]
     return f"{Path(frame.filename).name}, line {frame.lineno}"
 
@@ -241,8 +241,7 @@ def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> to
     from autograder.oracle import load_solutions
     from autograder.worker.models import offline_models
 
-    folder = Path(model["folder"])
-    folder = folder if folder.is_absolute() or folder.is_dir() else ROOT / folder
+    folder = _folder_of(model)
     for name in FILES:
         if not (folder / name).is_file():
             raise KitError(f"model.folder: there is no {folder / name}")
@@ -252,7 +251,7 @@ def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> to
             options = {"backbone": model["backbone"], "weights": model["weights"] if pretrained else None}
             known = inspect.signature(FCOS).parameters
             if "weights" not in known:  # written for the original assignment: it has a backbone of its own
-                _check_default_backbone(folder, model)
+                _check_default_backbone(folder, model, ("backbone", "weights") if pretrained else ("backbone",))
                 options = {}
             return FCOS(num_classes, model["fpn_channels"], list(model["stem_channels"]), **options)
     except KitError:
@@ -266,17 +265,22 @@ def build_detector(model: dict, num_classes: int, pretrained: bool = True) -> to
         ) from error
 
 
-def _check_default_backbone(folder: Path, model: dict) -> None:
+def _folder_of(model: dict) -> Path:
+    folder = Path(model["folder"])
+    return folder if folder.is_absolute() or folder.is_dir() else ROOT / folder
+
+
+def _check_default_backbone(folder: Path, model: dict, names: tuple[str, ...]) -> None:
     """Refuse settings that a detector of the original signature, FCOS(num_classes, fpn_channels, stem_channels), lacks.
 
     It would train with its own backbone, and the run's configuration would name another.
     """
-    own = {key: known_keys()["model"][key].default for key in ("backbone", "weights")}
-    changed = [f"model.{key}={model[key]}" for key in own if model[key] != own[key]]
+    own = {f"model.{name}": known_keys()["model"][name].default for name in names}
+    changed = [f"{name}={model[name.partition('.')[2]]}" for name in own if model[name.partition(".")[2]] != own[name]]
     if changed:
         raise KitError(
             f"{folder}: FCOS takes neither backbone nor weights, so that {' and '.join(changed)} would change nothing; "
-            f"leave them at {own['backbone']} and {own['weights']}"
+            f"give {' '.join(f'{name}={value}' for name, value in own.items())}"
         )
 
 

@@ -35,6 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, save, and evaluate."""
+    with _kill_ends_like_ctrl_c():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     from helpers.distributed import rank_and_world_size, torchrun_group, wait_for_all
     from tools import evaluate, runs
     from tools.configuration import load_configuration
@@ -44,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_evaluation:
         evaluate.open_images(configuration)  # what it lacks is to be said before hours of training
     folder = args.out or ROOT / "runs" / args.configuration.stem
-    with _kill_ends_like_ctrl_c(), torchrun_group(runs.choose_device(args.device)) as device:
+    with torchrun_group(runs.choose_device(args.device)) as device:
         first = rank_and_world_size()[0] == 0
         place = RunFolder(folder)
         if first:

@@ -33,7 +33,7 @@ def test_fetch_gets_the_file_from_a_mirror_that_has_it(server, remote, tmp_path,
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
 
 
-@pytest.mark.parametrize("behaviour", ["name_in_another_form", "good/Course%20Data"])
+@pytest.mark.parametrize("behaviour", ["name_in_another_form", "good/Course%20Data", "good/course%2Fvoc"])
 def test_fetch_gets_the_file_whatever_its_mirror_calls_it(server, remote, tmp_path, behaviour):
     path = fetch(remote, [server.url(behaviour)], tmp_path, TIMEOUT)
     assert path.read_bytes() == server.content

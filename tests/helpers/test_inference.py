@@ -135,6 +135,7 @@ OTHER_ORDERS = {
     "own_batches": {"batch_sampler": BatchSampler(RandomSampler(range(5)), 2, False)},
     "a_list_of_batches": {"batch_sampler": [[3, 1], [0]]},
     "incomplete": {"batch_size": 2, "drop_last": True},
+    "the_first": {"batch_sampler": BatchSampler(SequentialSampler(range(3)), 2, False)},
     "no_batches": {"batch_size": None, "sampler": SubsetRandomSampler([3, 1])},
 }
 

@@ -434,6 +434,20 @@ def test_interrupt_of_all_processes_leaves_a_checkpoint_too(tmp_path):
     assert 1 <= load(tmp_path / "c.pt")["iteration"] < 100_000
 
 
+LEFT = """
+from test_train import DataLoader, TinyImages
+from helpers.sampling import leave_interrupts_to_the_loop
+
+batches = iter(DataLoader(TinyImages(), batch_size=2, num_workers=2, worker_init_fn=leave_interrupts_to_the_loop))
+next(batches)
+"""
+
+
+def test_processes_that_load_end_with_the_training_when_nobody_has_closed_their_loader():
+    process = run_python("-c", LEFT)  # it has a time limit
+    assert process.returncode == 0, process.stderr
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals that are sent to one thread")
 @pytest.mark.parametrize("device", ["cpu", "cuda"])  # only the name matters: the loop computes nothing
 def test_interrupt_lets_the_loop_finish_its_step(device):

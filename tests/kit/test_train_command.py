@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from torchvision.models import _api
 
 from autograder.errors import KitError
 from autograder.tasks import ROOT
@@ -387,7 +389,8 @@ def test_killed_training_is_saved_and_says_how_to_go_on(in_background, small_run
     def ignore_ctrl_c():
         signal.signal(signal.SIGINT, signal.SIG_IGN if in_background else signal.default_int_handler)
 
-    long = ["train.max_iters=100000", "train.checkpoint_period=100000", f"train.num_workers={2 * in_background}"]
+    workers = 2 if in_background and multiprocessing.get_start_method() == "fork" else 0  # others take long to start
+    long = ["train.max_iters=100000", "train.checkpoint_period=100000", f"train.num_workers={workers}"]
     arguments = [*small_run[1], "--out", str(tmp_path / "run"), *long]
     log = tmp_path / "stderr"
     with log.open("w") as file:
@@ -397,6 +400,7 @@ def test_killed_training_is_saved_and_says_how_to_go_on(in_background, small_run
     deadline = time.monotonic() + 120
     while "training:" not in log.read_text() and time.monotonic() < deadline:  # the bar, before the first step
         time.sleep(0.1)
+    time.sleep(2)  # processes that load images are running
     os.killpg(process.pid, signal.SIGTERM)  # to those that load images as well
     assert process.wait(60) == 130, log.read_text()
     done = torch.load(tmp_path / "run" / runs.CHECKPOINT, weights_only=False)["iteration"]
@@ -562,9 +566,11 @@ def test_detector_of_the_original_signature_has_a_backbone_of_its_own(solution_c
     asked = {"backbone": "mobilenet_v2", "weights": None}
     with pytest.raises(KitError, match=r"model.backbone=mobilenet_v2 and model.weights=None would change nothing"):
         runs.build_detector(model | asked, 20)
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("this needs no network"))
-    own = {"backbone": "regnet_x_400mf", "weights": "DEFAULT"}
-    runs.build_detector(model | own, 20, pretrained=False)  # its weights are loaded from the run anyway
+    monkeypatch.setattr(_api, "load_state_dict_from_url", lambda *_, **__: pytest.fail("this needs no network"))
+    # In an evaluation its weights are loaded from the run anyway.
+    runs.build_detector(model | {"backbone": "regnet_x_400mf", "weights": "W"}, 20, pretrained=False)
+    with pytest.raises(KitError, match=r"model.backbone=mobilenet_v2 would change nothing; give \S+=regnet_x_400mf$"):
+        runs.build_detector(model | asked, 20, pretrained=False)
 
 
 # what is wrong, arguments after the configuration, words of the message
@@ -653,13 +659,33 @@ def test_run_before_those_that_were_never_trained_to_their_end_is_not_lost(earli
     place.take_back()  # it failed before its first checkpoint
     assert (folder / runs.CHECKPOINT).read_bytes() == b"of 2 iterations"
     assert (folder / EARLIER / runs.CHECKPOINT).read_bytes() == b"precious"
-    prepare_folder(folder, configuration, resume=False, overwrite=True)  # killed at once, and again
+    prepare_folder(folder, configuration, resume=False, overwrite=True)  # killed at once
     place = RunFolder(folder)
     place.prepare(configuration, resume=False, overwrite=True)
     place.take_back()
     assert (folder / runs.CHECKPOINT).read_bytes() == b"of 2 iterations"
     place.finish()
     assert {path.name for path in folder.iterdir()} == {runs.CONFIGURATION, runs.CHECKPOINT}
+
+
+def test_earlier_run_comes_back_after_one_that_was_killed_at_once_and_one_that_failed(earlier):
+    folder, configuration = earlier
+    before = content(folder)
+    prepare_folder(folder, configuration, resume=False, overwrite=True)
+    place = RunFolder(folder)
+    place.prepare(configuration, resume=False, overwrite=True)
+    place.take_back()
+    assert content(folder) == before
+
+
+def test_run_that_was_moved_back_by_hand_is_set_aside_again(earlier):
+    folder, configuration = earlier
+    before = content(folder)
+    prepare_folder(folder, configuration, resume=False, overwrite=True)
+    for path in (folder / EARLIER).iterdir():  # as the message of a stopped run says
+        path.rename(folder / path.name)
+    prepare_folder(folder, configuration, resume=False, overwrite=True)
+    assert content(folder / EARLIER) == before
 
 
 def test_stop_before_the_first_checkpoint_says_that_the_earlier_run_is_back(small_run, tmp_path, monkeypatch, capsys):
