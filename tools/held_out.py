@@ -7,6 +7,7 @@ from pathlib import Path
 from autograder.errors import KitError
 from autograder.held_out import HeldOut, load_held_out
 from autograder.tasks import ROOT
+from helpers.progress import progress_bar
 
 
 def add_arguments(parser, images: int = HeldOut.images) -> None:
@@ -34,7 +35,9 @@ def held_out_images(args, images: int = HeldOut.images) -> HeldOut | None:
         raise KitError(f"--images {args.images}: at least 1")
     root = args.held_out or os.environ.get("FCOS_VOC_ROOT") or ROOT / "data" / "voc2007"
     held_out = HeldOut(str(Path(root).resolve()), args.split or HeldOut.split, args.images or images)
-    load_held_out(held_out).check()
+    chosen = load_held_out(held_out)
+    for n in progress_bar(range(len(chosen)), desc="held-out images", unit="image", leave=False, delay=1):
+        chosen.check(n)
     if args.held_out is None:
         print(
             f"mAP is measured on {held_out.split!r} of {held_out.root}; VOC2007's answers are public: name "
