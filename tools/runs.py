@@ -275,12 +275,12 @@ def _check_default_backbone(folder: Path, model: dict, names: tuple[str, ...]) -
 
     It would train with its own backbone, and the run's configuration would name another.
     """
-    own = {f"model.{name}": known_keys()["model"][name].default for name in names}
-    changed = [f"{name}={model[name.partition('.')[2]]}" for name in own if model[name.partition(".")[2]] != own[name]]
+    own = {name: known_keys()["model"][name].default for name in names}
+    changed = [f"model.{name}={model[name]}" for name in names if model[name] != own[name]]
     if changed:
         raise KitError(
             f"{folder}: FCOS takes neither backbone nor weights, so that {' and '.join(changed)} would change nothing; "
-            f"give {' '.join(f'{name}={value}' for name, value in own.items())}"
+            f"give {' '.join(f'model.{name}={value}' for name, value in own.items())}"
         )
 
 
